@@ -1,0 +1,39 @@
+"""One way to refuse bad input, so that every message names the argument, its value and what is allowed."""
+
+import torch
+from torch import Tensor
+
+
+def require(holds: bool, name: str, value: object, allowed: str) -> None:
+    """Raise ``ValueError`` unless ``holds``."""
+    if not holds:
+        raise ValueError(f"{name} must be {allowed}, got {value}")
+
+
+def require_tensor(name: str, value: object) -> None:
+    """Raise ``TypeError`` unless ``value`` is a floating-point tensor.
+
+    A bare float would become single precision wherever it meets a tensor, whatever the precision of the states.
+    """
+    if not isinstance(value, Tensor) or not value.is_floating_point():
+        kind = value.dtype if isinstance(value, Tensor) else type(value).__name__
+        raise TypeError(f"{name} must be a floating-point tensor, got {kind}")
+
+
+def require_finite(name: str, value: Tensor) -> None:
+    """Raise unless ``value`` is a floating-point tensor without NaN or infinity; reads no value on a GPU, see below."""
+    require_tensor(name, value)
+    if value.device.type == "cpu":
+        require(bool(value.isfinite().all()), name, "NaN or infinity", "finite everywhere")
+
+
+def require_times(t: Tensor, name: str = "t") -> None:
+    """Raise unless ``t`` is a tensor of times in [0, 1], of shape ``()`` or ``(B,)``.
+
+    The values are read on the CPU only: reading them on a GPU would make every step wait for the device.
+    """
+    require_tensor(name, t)
+    require(t.ndim <= 1, name, f"shape {tuple(t.shape)}", "of shape () or (B,)")
+    if t.device.type == "cpu" and t.numel():
+        low, high = torch.aminmax(t.detach())
+        require(bool(low >= 0) and bool(high <= 1), name, f"values from {low:g} to {high:g}", "in [0, 1]")
