@@ -1,0 +1,43 @@
+r"""Scores. Exact, learned or guided, a score is one thing: a function :math:`(x, t) \mapsto \nabla_x \log p_t(x)`."""
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+
+from .data import GaussianMixture
+from .sde import SDE, like
+
+Score = Callable[[Tensor, Tensor], Tensor]
+"""Maps states ``x`` of shape ``(B, *event)`` and times ``t`` of shape ``()`` or ``(B,)`` to a tensor shaped like ``x``."""
+
+
+def exact_score(sde: SDE, target: GaussianMixture) -> Score:
+    """The true score of the mixture ``target`` carried forward by ``sde``, in the dtype and on the device of ``x``."""
+
+    def score(x: Tensor, t: Tensor) -> Tensor:
+        return target.to(x).perturb(sde.alpha(t), sde.sigma(t)).score(x)
+
+    return score
+
+
+def grad_log(log_prob: Callable[[Tensor, Tensor], Tensor]) -> Score:
+    """The score of a log-density ``log_prob(x, t) -> (B,)`` by automatic differentiation.
+
+    The density need not be normalised: a constant has no gradient. A log-likelihood ``log p_t(y | x)`` serves as well.
+    """
+
+    def score(x: Tensor, t: Tensor) -> Tensor:
+        with torch.enable_grad():
+            x = x.detach().requires_grad_()
+            return torch.autograd.grad(log_prob(x, t).sum(), x)[0]
+
+    return score
+
+
+def denoise(score: Score, sde: SDE, x: Tensor, t: Tensor) -> Tensor:
+    r"""The posterior mean :math:`E[x_0 \mid x_t = x] = (x + \sigma^2 \nabla \log p_t(x)) / \alpha`, shaped like ``x``.
+
+    Tweedie's formula (Efron 2011); as the last step of a sampler it removes the noise left at ``t_min``.
+    """
+    return (x + like(sde.sigma(t), x) ** 2 * score(x, t)) / like(sde.alpha(t), x)
