@@ -1,0 +1,135 @@
+r"""Training: the denoising loss and a loop around any loss.
+
+Denoising score matching (Vincent 2011; Song et al. 2021, Eq. 7) regresses on the kernel's score, which is known:
+:math:`\nabla_{x_t} \log p(x_t \mid x_0) = -z / \sigma(t)` when :math:`x_t = \alpha(t) x_0 + \sigma(t) z`. Time is
+continuous, and each datum meets one time and one noise a step.
+"""
+
+import math
+from collections.abc import Callable
+
+import torch
+from torch import Tensor, nn
+from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
+from tqdm.auto import tqdm
+
+from ._checks import require, require_finite
+from .score import Score
+from .sde import SDE, like, randn_like
+
+Times = Callable[[Tensor, torch.Generator | None], Tensor]
+"""``times(x0, generator) -> u``: one uniform number in [0, 1) for each datum, shape ``(B,)``."""
+
+
+def uniform(x0: Tensor, generator: torch.Generator | None = None) -> Tensor:
+    """Independent uniform numbers, one a datum."""
+    return torch.rand(len(x0), generator=generator, dtype=x0.dtype, device=x0.device)
+
+
+def low_discrepancy(x0: Tensor, generator: torch.Generator | None = None) -> Tensor:
+    """One uniform number in each of ``B`` equal slices of [0, 1): each is uniform over the slices' random order.
+
+    The times of a batch then cover the interval evenly, which takes the variance between slices out of the loss
+    (stratified sampling; Kingma et al. 2021, App. I.1, shift one grid instead).
+    """
+    n = max(len(x0), 1)
+    slices = torch.randperm(len(x0), generator=generator, device=x0.device)
+    return (slices + uniform(x0, generator)) / n
+
+
+def dsm_error(score: Score, sde: SDE, x0: Tensor, t: Tensor, z: Tensor) -> Tensor:
+    r"""The loss of each datum at a given time and noise, :math:`\lVert \sigma(t)\, s(x_t, t) + z \rVert^2`, shape ``(B,)``.
+
+    It is :math:`\sigma(t)^2` times the squared distance from the score to its target :math:`-z/\sigma(t)`, at
+    :math:`x_t = \alpha(t) x_0 + \sigma(t) z`. Whoever chooses ``t`` and ``z`` chooses the variance of training.
+    """
+    x_t = like(sde.alpha(t), x0) * x0 + like(sde.sigma(t), x0) * z
+    return (like(sde.sigma(t), z) * score(x_t, t) + z).flatten(1).square().sum(1)
+
+
+def dsm_loss(
+    score: Score,
+    sde: SDE,
+    x0: Tensor,
+    weight: Callable[[Tensor], Tensor] | None = None,
+    t_min: float = 1e-3,
+    generator: torch.Generator | None = None,
+    times: Times = uniform,
+) -> Tensor:
+    r"""One unbiased draw of the denoising loss, a scalar.
+
+    .. math:: E_{t \sim U[t_{\min}, 1]}\, \lambda(t)\, E\, \lVert s(x_t, t) - \nabla \log p(x_t \mid x_0) \rVert^2
+
+    Its minimiser is the score of the diffused data; its minimum is not zero.
+
+    Args:
+        score: The score to be judged, usually a network.
+        x0: A batch of data, shape ``(B, *event)``.
+        weight: :math:`\lambda(t)`, by default :math:`\sigma(t)^2`: proportional to the inverse of the target's mean
+            square, as the paper asks. ``lambda t: sde.g(t) ** 2`` is the likelihood weighting.
+        t_min: Smallest time, inside (0, 1); at 0 the target is infinite.
+        generator: Source of the times and the noise.
+        times: How the ``B`` times fill the interval: :func:`uniform` or :func:`low_discrepancy`.
+
+    Raises:
+        ValueError: if ``t_min`` lies outside (0, 1) or ``x0`` holds NaN or infinity.
+    """
+    require(0 < t_min < 1, "t_min", t_min, "inside (0, 1)")
+    require_finite("x0", x0)
+    t = t_min + (1 - t_min) * times(x0, generator)
+    error = dsm_error(score, sde, x0, t, randn_like(x0, generator))
+    return (error if weight is None else weight(t) / sde.sigma(t) ** 2 * error).mean()
+
+
+def fit(
+    net: nn.Module,
+    loss: Callable[[nn.Module], Tensor],
+    n_steps: int,
+    optimizer: torch.optim.Optimizer | None = None,
+    schedule: torch.optim.lr_scheduler.LRScheduler | None = None,
+    ema_decay: float = 0.0,
+    progress: bool = True,
+) -> Tensor:
+    """Minimise ``loss(net)`` in place.
+
+    Args:
+        net: The network; on return it holds the averaged weights if ``ema_decay > 0``.
+        loss: Draws a scalar loss afresh at each call, minibatch included.
+        n_steps: Number of steps. A fixed number, not a time, makes a run repeatable.
+        optimizer: Adam at a rate of 1e-3 if ``None``.
+        schedule: Learning-rate schedule of that optimizer, stepped once a step.
+        ema_decay: Decay of the exponential moving average of the weights, in [0, 1).
+        progress: Show a progress bar.
+
+    Returns:
+        The loss at each step, shape ``(n_steps,)``.
+
+    Raises:
+        ValueError: if ``n_steps < 1`` or ``ema_decay`` lies outside [0, 1).
+        FloatingPointError: if the loss stops being finite.
+    """
+    require(n_steps >= 1, "n_steps", n_steps, "at least 1")
+    require(0 <= ema_decay < 1, "ema_decay", ema_decay, "in [0, 1)")
+    optimizer = optimizer or torch.optim.Adam(net.parameters(), lr=1e-3)
+    average = AveragedModel(net, multi_avg_fn=get_ema_multi_avg_fn(ema_decay)) if ema_decay else None
+    history = []
+    steps = tqdm(range(n_steps), desc="training") if progress else range(n_steps)
+    for i in steps:
+        optimizer.zero_grad()
+        value = loss(net)
+        value.backward()
+        optimizer.step()
+        if schedule:
+            schedule.step()
+        if average:
+            average.update_parameters(net)
+        history.append(value.detach())
+        if (i + 1) % 100 == 0 or i + 1 == n_steps:  # reading the loss waits for the device, so only now and then
+            recent = torch.stack(history[-100:]).mean().item()
+            if not math.isfinite(recent):
+                raise FloatingPointError(f"the loss became {recent} within the 100 steps before step {i + 1}")
+            if progress:
+                steps.set_postfix(loss=f"{recent:.4f}")
+    if average:
+        net.load_state_dict(average.module.state_dict())
+    return torch.stack(history)
