@@ -1,5 +1,6 @@
 """Distances from a sample to a law, each beside its sampling floor: what as many exact points would score on average."""
 
+import functools
 from collections.abc import Callable
 from typing import NamedTuple
 
@@ -51,7 +52,12 @@ def kolmogorov_smirnov(x: Tensor, cdf: Callable[[Tensor], Tensor]) -> Distance:
         return cdf(torch.as_tensor(points)[:, None].to(x.device)).cpu().numpy()
 
     value = stats.kstest(x[:, 0].detach().double().cpu().numpy(), cdf_of_array).statistic
-    return Distance(float(value), float(stats.kstwo(len(x)).mean()))
+    return Distance(float(value), _kolmogorov_floor(len(x)))
+
+
+@functools.cache  # scipy integrates the exact distribution, which takes about a second
+def _kolmogorov_floor(n: int) -> float:
+    return float(stats.kstwo(n).mean())
 
 
 def _binomial_deviation(n: int, p: np.ndarray) -> np.ndarray:

@@ -2,6 +2,7 @@
 
 import ast
 import inspect
+import re
 import textwrap
 from collections.abc import Callable
 from importlib.resources import files
@@ -19,7 +20,7 @@ GREY = "#808080"
 
 
 FADE = LinearSegmentedColormap.from_list("fade", [(*to_rgb(BLUE), 0.0), (*to_rgb(BLUE), 1.0)])
-"""From nothing to blue, for densities: what is not there shows the page, light or dark."""
+"""From nothing to blue, for densities; where there is no density the page shows, light or dark."""
 
 DIVERGING = LinearSegmentedColormap.from_list(
     "diverging", [(*to_rgb(BLUE), 1.0), (*to_rgb(BLUE), 0.0), (*to_rgb(ORANGE), 0.0), (*to_rgb(ORANGE), 1.0)]
@@ -44,7 +45,7 @@ def show_source(*objects: Callable | type) -> Markdown:
             if documented and len(node.body) > 1:
                 doc = node.body[0]
                 lines[doc.lineno - 1 : doc.end_lineno] = [None] * (doc.end_lineno - doc.lineno + 1)
-        kept = "\n".join(line for line in lines if line is not None)
+        kept = re.sub(r"(class .*:\n)\n", r"\1", "\n".join(line for line in lines if line is not None))
         listings.append(f"```python\n# sdelib/{inspect.getmodule(item).__name__.split('.')[-1]}.py\n{kept}\n```")
     return Markdown("\n\n".join(listings))
 

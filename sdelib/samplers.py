@@ -81,7 +81,8 @@ def sample(
     device: torch.device | str | None = None,
     progress: bool = False,
 ) -> Tensor:
-    """Draw samples: start from the prior, take ``n_steps`` equal steps from 1 to ``t_min``, then :func:`denoise`.
+    """Draw samples: start from the prior, take ``n_steps`` equal steps from 1 to ``t_min``, then
+    :func:`~sdelib.score.denoise`.
 
     Args:
         shape: Shape ``(B, *event)`` of the samples.

@@ -38,6 +38,20 @@ def test_kernel_by_quadrature(sde, t):
     assert math.isclose(at(sde.sigma, t) ** 2, variance, rel_tol=1e-8)
 
 
+def test_transition_by_quadrature(sde):
+    # Between interior times: r = exp int_s^t f,  q^2 = int_s^t g(u)^2 (alpha(t) / alpha(u))^2 du
+    s, t = torch.tensor(0.3), torch.tensor(0.7)
+    log_r, _ = integrate.quad(lambda u: sde.f(torch.tensor(u)).item(), s, t)
+
+    def remaining(u):
+        u = torch.tensor(u)
+        return (sde.g(u) * sde.alpha(t) / sde.alpha(u)).item() ** 2
+
+    variance, _ = integrate.quad(remaining, s, t)
+    r, q = sde.transition(s, t)
+    assert math.isclose(r, math.exp(log_r), rel_tol=1e-9) and math.isclose(q**2, variance, rel_tol=1e-8)
+
+
 def test_transitions_compose(sde):
     # p(x_t | x_u) = int p(x_t | x_s) p(x_s | x_u) dx_s, and the kernel is the transition from 0
     u, s, t = torch.tensor([0.1, 0.4, 0.9])
