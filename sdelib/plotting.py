@@ -23,7 +23,8 @@ FADE = LinearSegmentedColormap.from_list("fade", [(*to_rgb(BLUE), 0.0), (*to_rgb
 """From nothing to blue, for densities; where there is no density the page shows, light or dark."""
 
 DIVERGING = LinearSegmentedColormap.from_list(
-    "diverging", [(*to_rgb(BLUE), 1.0), (*to_rgb(BLUE), 0.0), (*to_rgb(ORANGE), 0.0), (*to_rgb(ORANGE), 1.0)]
+    "diverging",
+    [(0.0, (*to_rgb(BLUE), 1.0)), (0.5, (*to_rgb(BLUE), 0.0)), (0.5, (*to_rgb(ORANGE), 0.0)), (1.0, (*to_rgb(ORANGE), 1.0))],
 )
 """From blue over nothing at zero to orange, for signed quantities."""
 

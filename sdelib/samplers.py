@@ -16,9 +16,9 @@ from collections.abc import Callable, Iterator
 
 import torch
 from torch import Tensor
-from tqdm.auto import tqdm
 
 from ._checks import require, require_finite, require_times
+from ._progress import tqdm
 from .score import Score, denoise
 from .sde import SDE, like, randn_like
 

@@ -11,9 +11,9 @@ from collections.abc import Callable
 import torch
 from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
-from tqdm.auto import tqdm
 
 from ._checks import require, require_finite
+from ._progress import tqdm
 from .score import Score
 from .sde import SDE, like, randn_like
 
