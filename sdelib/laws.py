@@ -124,7 +124,7 @@ def sampler_law(
     """The law of what :func:`sdelib.samplers.sample` returns for the same arguments, in double precision.
 
     Args:
-        step: A step whose noise enters once and additively (not a chain of several noisy steps).
+        step: A step whose noise enters once and additively, or a chain of such steps.
         start: The law at time 1, in place of the prior. A deterministic step keeps its nodes, a noisy one lays its own.
         per_std: Nodes in each standard deviation of the noise, after a noisy step; large steps need more.
 
@@ -133,8 +133,8 @@ def sampler_law(
     """
     ts = torch.linspace(1, t_min, n_steps + 1, dtype=torch.float64, device=device)
     law = tabulate(sde.prior_log_prob, REACH * sde.sigma(ts[0])) if start is None else start
-    for t, s in itertools.pairwise(ts):
-        mean = step(score, sde, law.x, t, s, noise=torch.zeros_like)
-        std = step(score, sde, law.x, t, s, noise=torch.ones_like) - mean
+    for (t, s), part in itertools.product(itertools.pairwise(ts), getattr(step, "parts", [step])):
+        mean = part(score, sde, law.x, t, s, noise=torch.zeros_like)
+        std = part(score, sde, law.x, t, s, noise=torch.ones_like) - mean
         law = spread(law, mean, std, per_std) if bool((std > 0).any()) else Law(mean, law.weights)
     return law.push(lambda x: denoise(score, sde, x, ts[-1]))

@@ -46,6 +46,138 @@ def euler_maruyama(
     return x_s + eta * like(sde.g(t), x) * dt.sqrt() * noise(x) if eta else x_s
 
 
+def reverse_diffusion(
+    score: Score, sde: SDE, x: Tensor, t: Tensor, s: Tensor, noise: Noise = torch.randn_like
+) -> Tensor:
+    """Discretise the reverse SDE as the forward chain is: ``(2 - r) x + q^2 score + q z`` (Song et al. 2021, Eq. 46).
+
+    ``r, q`` are those of the forward transition from ``s`` to ``t``: ``x - (r - 1) x`` is minus the forward drift.
+    """
+    r, q = (like(c, x) for c in sde.transition(s, t))
+    return (2 - r) * x + q**2 * score(x, t) + q * noise(x)
+
+
+def ancestral(score: Score, sde: SDE, x: Tensor, t: Tensor, s: Tensor, noise: Noise = torch.randn_like) -> Tensor:
+    """Draw from ``p(x_s | x_t, x_0)`` at ``x_0 = E[x_0 | x_t]``: ``(x + q^2 score) / r + q sigma(s) / sigma(t) z``.
+
+    DDPM's sampler for VP (Ho et al. 2020, Eq. 11, with the smaller of its two variances) and SMLD's for VE (Song et
+    al. 2021, Eq. 47).
+    """
+    r, q = (like(c, x) for c in sde.transition(s, t))
+    std = q * like(sde.sigma(s) / sde.sigma(t), x)
+    return (x + q**2 * score(x, t)) / r + std * noise(x)
+
+
+def heun(score: Score, sde: SDE, x: Tensor, t: Tensor, s: Tensor, noise: Noise = torch.randn_like) -> Tensor:
+    """Heun's second-order step on the flow ODE, two score calls; ``noise`` is not used."""
+    dt = like(t - s, x)
+    slope = reverse_drift(score, sde, x, t, eta=0)
+    slope_s = reverse_drift(score, sde, x - slope * dt, s, eta=0)
+    return x - (slope + slope_s) / 2 * dt
+
+
+def ddim(score: Score, sde: SDE, x: Tensor, t: Tensor, s: Tensor, noise: Noise = torch.randn_like) -> Tensor:
+    r"""First-order exponential integrator of the flow ODE: exact while :math:`E[x_0 \mid x_t]` stands still.
+
+    ``alpha(s) x0 + sigma(s) z`` with ``x0, z`` the means of datum and noise given ``x_t`` (Song, Meng and Ermon 2021,
+    Eq. 12, with no noise); ``noise`` is not used.
+    """
+    x0 = denoise(score, sde, x, t)
+    z = (x - like(sde.alpha(t), x) * x0) / like(sde.sigma(t), x)
+    return like(sde.alpha(s), x) * x0 + like(sde.sigma(s), x) * z
+
+
+class DPMSolver2M:
+    r"""DPM-Solver++ 2M, a second-order multistep step on the flow ODE with one score call (Lu et al. 2025, Alg. 2).
+
+    In :math:`\lambda = \log(\alpha/\sigma)` the flow ODE is linear but for :math:`x_0(\lambda) = E[x_0 \mid x_t]`, which the
+    step extrapolates linearly through its last two values. An instance is a :data:`Step` that remembers its last calls; one
+    that does not continue them (another time or shape) starts afresh, at first order, like :func:`ddim`.
+    """
+
+    def __init__(self):
+        self._ended = []  # (s, x0, h) of the last two calls: two, so that repeating a call repeats its answer
+
+    def __call__(
+        self, score: Score, sde: SDE, x: Tensor, t: Tensor, s: Tensor, noise: Noise = torch.randn_like
+    ) -> Tensor:
+        x0, h = denoise(score, sde, x, t), _log_snr(sde, s) - _log_snr(sde, t)
+        estimate = x0
+        for time, x0_before, h_before in self._ended:
+            if x0_before.shape == x0.shape and torch.equal(time, t):
+                estimate = x0 + like(h / (2 * h_before), x) * (x0 - x0_before)
+        self._ended = [*self._ended[-1:], (s, x0, h)]
+        return like(sde.sigma(s) / sde.sigma(t), x) * x - like(sde.alpha(s) * torch.expm1(-h), x) * estimate
+
+
+def _log_snr(sde: SDE, t: Tensor) -> Tensor:
+    return torch.log(sde.alpha(t) / sde.sigma(t))
+
+
+def _langevin_step(x: Tensor, gradient: Tensor, size: Tensor, z: Tensor) -> Tensor:
+    size = like(size, x)
+    return x + size * gradient + (2 * size).sqrt() * z
+
+
+def langevin(
+    score: Score,
+    sde: SDE,
+    x: Tensor,
+    t: Tensor,
+    s: Tensor,
+    noise: Noise = torch.randn_like,
+    snr: float = 0.16,
+    n_steps: int = 1,
+) -> Tensor:
+    r"""Langevin corrector: ``n_steps`` of MCMC at time ``s``, with the paper's step size, for states of many dimensions.
+
+    ``x + e score + sqrt(2 e) z`` with ``e = 2 r^2 (snr |z| / |score|)^2`` (Song et al. 2021, Alg. 4 and 5; ``r`` is the
+    transition's, 1 for VE). Norms are each sample's own, so that no sample depends on its neighbours; the paper's code
+    averages them over the batch. On a point or two a vanishing score makes a huge step: use :func:`annealed_langevin`.
+    """
+    r, _ = sde.transition(s, t)
+    for _ in range(n_steps):
+        gradient, z = score(x, s), noise(x)
+        ratio = z.flatten(1).norm(dim=1) / gradient.flatten(1).norm(dim=1)
+        x = _langevin_step(x, gradient, 2 * (r * snr * ratio) ** 2, z)
+    return x
+
+
+def annealed_langevin(
+    score: Score,
+    sde: SDE,
+    x: Tensor,
+    t: Tensor,
+    s: Tensor,
+    noise: Noise = torch.randn_like,
+    snr: float = 0.16,
+    n_steps: int = 1,
+) -> Tensor:
+    r"""Langevin corrector with the step ``e = 2 (snr sigma(s))^2``, the same for every state, in any dimension.
+
+    It is :func:`langevin`'s step where the score has the size of the kernel's, ``|score| = |z| / sigma(s)``, and the
+    schedule of annealed Langevin dynamics (Song and Ermon 2019, Alg. 1).
+    """
+    for _ in range(n_steps):
+        x = _langevin_step(x, score(x, s), 2 * (snr * sde.sigma(s)) ** 2, noise(x))
+    return x
+
+
+def chain(*steps: Step) -> Step:
+    """Apply ``steps`` in turn on the same interval: ``chain(predictor, corrector)`` is the PC sampler's step (Alg. 1)."""
+    require(len(steps) >= 1, "steps", "none", "at least one")
+
+    def step(
+        score: Score, sde: SDE, x: Tensor, t: Tensor, s: Tensor, noise: Noise = torch.randn_like
+    ) -> Tensor:
+        for part in steps:
+            x = part(score, sde, x, t, s, noise=noise)
+        return x
+
+    step.parts = steps  # each draws its own noise, which whoever follows the law of the whole must know
+    return step
+
+
 @torch.no_grad()
 def reverse(
     score: Score, sde: SDE, x: Tensor, ts: Tensor, step: Step, noise: Noise = torch.randn_like
