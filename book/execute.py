@@ -1,0 +1,121 @@
+"""Execute chapters and store their outputs beside the text.
+
+    python book/execute.py [chapter ...]        e.g. 07_gaussian_mixture; every chapter when none is named
+
+The text `NN_name.md` is the source of truth. Each run gives it the set-up cell below, makes `NN_name.ipynb` from it,
+executes that in a fresh kernel and stores the outputs. Nothing that changes from run to run is kept, so a chapter whose
+code and results did not change is stored byte for byte as before.
+"""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import os
+import re
+import subprocess
+import sys
+import time
+from collections import Counter
+from pathlib import Path
+
+import jupytext
+import nbformat
+import yaml
+from nbclient import NotebookClient
+from nbclient.exceptions import CellExecutionError
+
+BOOK = Path(__file__).resolve().parent
+COVER = "fig-mixture-paths"  # the figure that the README shows
+CODE_CELL = re.compile(r"^```\{code-cell\}.*?^```$", re.MULTILINE | re.DOTALL)
+
+
+def repository() -> str:
+    """The repository's address, which only `_config.yml` states."""
+    return yaml.safe_load((BOOK.parent / "_config.yml").read_text())["repository"]["url"]
+
+
+def setup_cell() -> str:
+    """The hidden first cell of every chapter."""
+    url = repository()
+    return f"""\
+# One thread suits tensors this small; set OMP_NUM_THREADS beforehand to choose otherwise.
+# On Google Colab this also fetches the book and its library; elsewhere they are here already.
+import os
+import sys
+from pathlib import Path
+
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+if "google.colab" in sys.modules:
+    import subprocess
+
+    home = Path.home() / "{url.rsplit("/", 1)[-1]}"
+    if not home.exists():
+        subprocess.run(["git", "clone", "-q", "--depth", "1", "{url}", home], check=True)
+    sys.path.insert(0, str(home))
+    os.chdir(home / "book")"""
+
+
+def with_setup(text: str) -> str:
+    """The chapter's text with its set-up cell in place: renewed where there is one, put before the first cell where not."""
+    block = f"```{{code-cell}} ipython3\n:tags: [remove-cell]\n\n{setup_cell()}\n```"
+    first = CODE_CELL.search(text)
+    if first is None:
+        raise ValueError("a chapter needs at least one code cell")
+    if re.search(r"^:?tags:.*\bremove-cell\b", first[0], re.MULTILINE):
+        return text[: first.start()] + block + text[first.end() :]
+    return text[: first.start()] + block + "\n\n" + text[first.start() :]
+
+
+def notebook(text: str) -> nbformat.NotebookNode:
+    """The chapter's notebook, not yet run. Cells are named by their content: jupytext's own names change every time."""
+    nb = jupytext.reads(text, fmt="md:myst")
+    nb.metadata.get("jupytext", {}).pop("text_representation", None)  # describes the text; jupytext keeps it out of notebooks too
+    seen = Counter()
+    for cell in nb.cells:
+        digest = hashlib.sha256(cell.source.encode()).hexdigest()[:8]
+        cell.id = f"{digest}-{seen[digest]}"
+        seen[digest] += 1
+    nb.nbformat, nb.nbformat_minor = 4, 5
+    return nb
+
+
+def figure(nb: nbformat.NotebookNode, name: str) -> bytes | None:
+    """The PNG of the figure with that name, if the notebook has it."""
+    for cell in nb.cells:
+        if cell.metadata.get("mystnb", {}).get("figure", {}).get("name") == name:
+            return base64.b64decode(cell.outputs[-1].data["image/png"])
+    return None
+
+
+def execute(path: Path) -> None:
+    """Run the chapter whose text is at `path` and write its notebook; on an error, write nothing."""
+    text = path.read_text()
+    if (renewed := with_setup(text)) != text:
+        path.write_text(renewed)
+    nb = notebook(renewed)
+    client = NotebookClient(nb, kernel_name="python3", timeout=3600, record_timing=False, resources={"metadata": {"path": str(BOOK)}})
+    client.execute(stderr=subprocess.DEVNULL)  # the kernel's own log; what cells print there still comes back
+    for cell in nb.cells:
+        cell.metadata.pop("execution", None)
+    nb.metadata.pop("language_info", None)
+    nbformat.write(nb, path.with_suffix(".ipynb"))
+    if (cover := figure(nb, COVER)) is not None:
+        (BOOK / "_static" / "cover.png").write_bytes(cover)
+
+
+def main(names: list[str]) -> None:
+    """Execute the chapters named, or all of them, and say what each took."""
+    os.environ["TQDM_DISABLE"] = "1"  # progress bars are for someone watching
+    paths = [BOOK / f"{Path(name).stem}.md" for name in names] or sorted(BOOK.glob("[0-9][0-9]_*.md"))
+    for path in paths:
+        start = time.perf_counter()
+        try:
+            execute(path)
+        except CellExecutionError as error:
+            sys.exit(f"{path.name}: {error}")
+        print(f"{path.stem}: {time.perf_counter() - start:.1f} s", flush=True)
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])

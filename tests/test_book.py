@@ -1,0 +1,113 @@
+"""Every chapter's notebook agrees with its text, with the book's configuration and with the book's own rules."""
+
+import ast
+import json
+import re
+from pathlib import Path
+
+import nbformat
+import pytest
+import seeds
+import yaml
+from execute import COVER, figure, notebook, repository, with_setup
+
+ROOT = Path(__file__).resolve().parents[1]
+BOOK = ROOT / "book"
+CHAPTERS = sorted({path.with_suffix("") for path in BOOK.glob("[0-9][0-9]_*") if path.suffix in (".md", ".ipynb")})
+MACHINE_PATH = re.compile(r"(?<![\w./:])/(home|root|tmp|work|usr|opt|mnt|var|Users|content)\b|\b[A-Z]:\\")
+MARKDOWN_IMAGE_WITHOUT_ALT = re.compile(r"!\[\s*\]\(")
+
+
+@pytest.fixture(scope="module", params=CHAPTERS, ids=lambda path: path.name)
+def chapter(request):
+    """A chapter's text and its stored notebook."""
+    return request.param.with_suffix(".md").read_text(), nbformat.read(request.param.with_suffix(".ipynb"), 4)
+
+
+@pytest.fixture(scope="module")
+def code_cells(chapter):
+    """A chapter's stored code cells."""
+    return [cell for cell in chapter[1].cells if cell.cell_type == "code"]
+
+
+def test_there_are_chapters():
+    assert CHAPTERS
+
+
+def test_notebook_is_made_from_the_text(chapter):
+    text, stored = chapter
+    fresh = notebook(text)
+    assert fresh.metadata == stored.metadata
+    keys = ("cell_type", "id", "source", "metadata")
+    assert [[cell[key] for key in keys] for cell in fresh.cells] == [[cell[key] for key in keys] for cell in stored.cells]
+
+
+def test_set_up_cell_is_current(chapter):
+    text, _ = chapter
+    assert text == with_setup(text)
+
+
+def test_chapter_was_executed_in_order_without_errors_or_warnings(code_cells):
+    assert [cell.execution_count for cell in code_cells] == list(range(1, len(code_cells) + 1))
+    outputs = [out for cell in code_cells for out in cell.outputs]
+    assert not [out for out in outputs if out.output_type == "error" or out.get("name") == "stderr"]
+
+
+def test_outputs_are_compared(code_cells):
+    """No cell opts out of the comparison that `pytest --nbval` makes."""
+    assert not [cell.source for cell in code_cells if re.search(r"#\s*(NBVAL|PYTEST_VALIDATE)_", cell.source)]
+    tags = {tag for cell in code_cells for tag in cell.metadata.get("tags", [])}
+    assert not [tag for tag in tags if tag.startswith(("nbval-", "raises-"))]
+
+
+def test_figures_have_alternative_text(chapter, code_cells):
+    text, _ = chapter
+    assert not MARKDOWN_IMAGE_WITHOUT_ALT.search(text)
+    for cell in code_cells:
+        figures = [out for out in cell.outputs if any(kind.startswith("image/") for kind in out.get("data", {}))]
+        assert len(figures) <= 1, f"one figure to a cell, since the alternative text is the cell's:\n{cell.source}"
+        if figures:
+            alt = cell.metadata.get("mystnb", {}).get("image", {}).get("alt", "")
+            assert len(alt.split()) >= 4, f"say in words what this figure shows:\n{cell.source}"
+
+
+def test_code_is_short_plain_and_checked(code_cells):
+    sources = [cell.source for cell in code_cells]
+    for source in sources:
+        assert len(source.splitlines()) <= 30, source
+        assert not any(isinstance(node, ast.ClassDef) for node in ast.walk(ast.parse(source))), source
+    assert any(isinstance(node, ast.Assert) for source in sources for node in ast.walk(ast.parse(source)))
+
+
+def test_no_path_of_one_machine(chapter, code_cells):
+    text, _ = chapter
+    printed = [out.get("text", "") or out.get("data", {}).get("text/plain", "") for cell in code_cells for out in cell.outputs]
+    assert not [m[0] for part in [text, *printed] if (m := MACHINE_PATH.search(part))]
+
+
+def test_table_of_contents_lists_what_there_is():
+    toc = yaml.safe_load((ROOT / "_toc.yml").read_text())
+    parts = toc.get("parts", [toc])
+    listed = [toc["root"]] + [entry["file"] for part in parts for entry in part["chapters"]]
+    # A page is named without its suffix; a chapter with it, because of its two files Sphinx is to read the executed one.
+    assert [name for name in listed if name.endswith(".ipynb")] == [f"book/{path.name}.ipynb" for path in CHAPTERS]
+    pages = {f"book/{path.stem}" for path in BOOK.glob("*.md") if path.with_suffix("") not in CHAPTERS}
+    assert {name for name in listed if not name.endswith(".ipynb")} == pages
+
+
+@pytest.mark.parametrize("name", ["README.md", "CITATION.cff"])
+def test_repository_is_named_as_in_the_configuration(name):
+    named = re.findall(r"github(?:\.com)?/([\w.-]+/[\w.-]+)", (ROOT / name).read_text())
+    assert set(named) == {repository().removeprefix("https://github.com/")}
+
+
+def test_readme_shows_a_figure_of_the_book():
+    shown = re.search(r"!\[.*\]\((.*)\)", (ROOT / "README.md").read_text())[1]
+    figures = [figure(nbformat.read(path.with_suffix(".ipynb"), 4), COVER) for path in CHAPTERS]
+    assert (ROOT / shown).read_bytes() in figures
+
+
+def test_stored_seeds_come_from_the_chapters_code():
+    stored = json.loads(seeds.RESULTS.read_text())
+    assert stored["code"] == seeds.fingerprint(seeds.experiment_code()), "the experiment changed: run `make seeds`"
+    assert [run["seed"] for run in stored["runs"]] == list(range(seeds.N_SEEDS))
