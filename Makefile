@@ -1,0 +1,34 @@
+# Everything here runs in .venv, which the first target that needs it creates; nothing else on the machine changes.
+PYTHON ?= python3
+BIN := .venv/bin
+INSTALLED := .venv/.installed
+
+.DEFAULT_GOAL := help
+.PHONY: help book test chapters seeds clean
+
+help: ## list what can be made
+	@grep -E '^[a-z]+:.*##' Makefile | sed -E 's/^([a-z]+):.*## /  make \1\t/' | expand -t 18
+
+# Sphinx repeats no warning for a page it need not read again: without the removal, a failed build would pass when repeated.
+book: $(INSTALLED) ## render the book from its stored outputs to _build/html
+	@$(BIN)/jupyter-book build -q -W -n --keep-going . || { rm -rf _build/.doctrees; echo "The book has problems: see the warnings above."; exit 1; }
+
+test: $(INSTALLED) ## run the library's tests and every chapter, outputs compared
+	$(BIN)/pytest --nbval
+
+chapters: $(INSTALLED) ## execute every chapter, or CHAPTER=07_gaussian_mixture, and store the outputs
+	$(BIN)/python book/execute.py $(CHAPTER)
+
+seeds: $(INSTALLED) ## repeat the book's random results over several seeds
+	$(BIN)/python book/seeds.py
+
+clean: ## remove what was built, but keep .venv
+	rm -rf _build .pytest_cache
+	find sdelib tests book conftest.py -name __pycache__ -prune -exec rm -rf {} +
+
+$(INSTALLED): pyproject.toml constraints.txt
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+		{ echo "This book needs Python 3.11 or newer; name one, for example: make PYTHON=python3.12 $(MAKECMDGOALS)"; exit 1; }
+	$(PYTHON) -m venv .venv
+	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[book]'
+	@touch $@
