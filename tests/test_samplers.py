@@ -162,6 +162,29 @@ def test_annealed_langevin_nearly_keeps_its_law(sde):
     assert_close(mean**2 * stationary + std**2, stationary.reshape(1, 1))
 
 
+@pytest.mark.parametrize("sde", [VESDE(0.1, 10.0), VPSDE(), SubVPSDE()], ids=str)
+@pytest.mark.parametrize("corrector", CORRECTORS.values(), ids=CORRECTORS)
+def test_a_corrector_takes_langevin_steps_at_the_earlier_time(sde, target, corrector):
+    # x + e score(x, s) + sqrt(2 e) z: the step without noise in z's place shows e, and the step with it must fit
+    x, z, (s, t), score = torch.randn(6, 2), torch.randn(6, 2), torch.tensor([0.4, 0.5]), exact_score(sde, target)
+    if corrector is langevin:
+        r, _ = sde.transition(s, t)
+        e = 2 * (r * 0.16 * z.norm(dim=1) / score(x, s).norm(dim=1)) ** 2
+    else:
+        e = torch.full((6,), 2 * (0.16 * sde.sigma(s)) ** 2)
+    moved = corrector(score, sde, x, t, s, noise=lambda _: z)
+    assert_close(moved, x + e[:, None] * score(x, s) + (2 * e[:, None]).sqrt() * z)
+
+
+def test_a_chain_applies_its_parts_in_order(sde, target):
+    # Algorithm 1 of the paper: the predictor moves from t to s first, the corrector works at s
+    x, (s, t), score = torch.randn(4, 2), torch.tensor([0.4, 0.5]), exact_score(sde, target)
+    pc = chain(ancestral, annealed_langevin)
+    predicted = ancestral(score, sde, x, t, s, torch.ones_like)
+    expected = annealed_langevin(score, sde, predicted, t, s, torch.ones_like)
+    assert_close(pc(score, sde, x, t, s, torch.ones_like), expected)
+
+
 def test_the_law_of_a_chain_is_followed_part_by_part():
     sde, score = VPSDE(), exact_score(VPSDE(), NORMAL)
     pc = chain(ancestral, partial(annealed_langevin, snr=0.1))
