@@ -64,7 +64,10 @@ class Law(NamedTuple):
         return Law(move(self.x), self.weights)
 
     def wasserstein(self, target: Target) -> float:
-        r"""1-Wasserstein distance, :math:`\int_0^1 |F^{-1}(u) - F_{\mathrm{target}}^{-1}(u)|\,\mathrm du`."""
+        r"""1-Wasserstein distance, :math:`\int_0^1 |F^{-1}(u) - F_{\mathrm{target}}^{-1}(u)|\,\mathrm du`, summed over the nodes.
+
+        It is as fine as they are: a law of few nodes is compared with few quantiles of the target.
+        """
         distance = (self.x - target.quantile(self.levels.clamp(1e-300, 1 - 1e-16))).abs()[:, 0]
         return (self.weights * distance).sum().item()
 
@@ -111,6 +114,25 @@ def spread(law: Law, mean: Tensor, std: Tensor, per_std: float) -> Law:
 
 
 @torch.no_grad()
+def propagate(law: Law, score: Score, sde: SDE, step: Step, ts: Tensor, per_std: float = 5.0) -> Law:
+    """The law at ``ts[-1]`` of what a sampler makes of ``law`` at ``ts[0]``, one step between each two times.
+
+    Args:
+        step: A step whose noise enters once and additively, or a chain of such steps.
+        ts: Decreasing times, shape ``(n + 1,)``.
+        per_std: Nodes in each standard deviation of the noise, after a noisy step; large steps need more.
+
+    Raises:
+        ValueError: if ``per_std`` is too small for the result to be exact to about 1e-6.
+    """
+    for (t, s), part in itertools.product(itertools.pairwise(ts), getattr(step, "parts", [step])):
+        mean = part(score, sde, law.x, t, s, noise=torch.zeros_like)
+        std = part(score, sde, law.x, t, s, noise=torch.ones_like) - mean
+        law = spread(law, mean, std, per_std) if bool((std > 0).any()) else Law(mean, law.weights)
+    return law
+
+
+@torch.no_grad()
 def sampler_law(
     score: Score,
     sde: SDE,
@@ -124,17 +146,10 @@ def sampler_law(
     """The law of what :func:`sdelib.samplers.sample` returns for the same arguments, in double precision.
 
     Args:
-        step: A step whose noise enters once and additively, or a chain of such steps.
         start: The law at time 1, in place of the prior. A deterministic step keeps its nodes, a noisy one lays its own.
-        per_std: Nodes in each standard deviation of the noise, after a noisy step; large steps need more.
-
-    Raises:
-        ValueError: if ``per_std`` is too small for the result to be exact to about 1e-6.
+        per_std: As for :func:`propagate`, like ``step``.
     """
     ts = torch.linspace(1, t_min, n_steps + 1, dtype=torch.float64, device=device)
     law = tabulate(sde.prior_log_prob, REACH * sde.sigma(ts[0])) if start is None else start
-    for (t, s), part in itertools.product(itertools.pairwise(ts), getattr(step, "parts", [step])):
-        mean = part(score, sde, law.x, t, s, noise=torch.zeros_like)
-        std = part(score, sde, law.x, t, s, noise=torch.ones_like) - mean
-        law = spread(law, mean, std, per_std) if bool((std > 0).any()) else Law(mean, law.weights)
+    law = propagate(law, score, sde, step, ts, per_std)
     return law.push(lambda x: denoise(score, sde, x, ts[-1]))
