@@ -86,8 +86,12 @@ class SDE:
         """``f(t) x``, shaped like ``x``."""
         return like(self.f(t), x) * x
 
+    def diffuse(self, x0: Tensor, t: Tensor, z: Tensor) -> Tensor:
+        """``alpha(t) x_0 + sigma(t) z``: where the noise ``z`` takes the datum ``x_0`` by time ``t``, shaped like both."""
+        return like(self.alpha(t), x0) * x0 + like(self.sigma(t), x0) * z
+
     def perturb(self, x0: Tensor, t: Tensor, generator: torch.Generator | None = None) -> tuple[Tensor, Tensor]:
-        """Draw ``x_t = alpha(t) x_0 + sigma(t) z`` from the kernel; no path is simulated.
+        """Draw ``x_t = alpha(t) x_0 + sigma(t) z`` from the kernel, in one normal draw; no path is simulated.
 
         Args:
             x0: Data, shape ``(B, *event)``.
@@ -103,7 +107,7 @@ class SDE:
         """
         require_finite("x0", x0)
         z = randn_like(x0, generator)
-        return like(self.alpha(t), x0) * x0 + like(self.sigma(t), x0) * z, z
+        return self.diffuse(x0, t, z), z
 
     def transition(self, s: Tensor, t: Tensor) -> tuple[Tensor, Tensor]:
         """Scale ``r`` and standard deviation ``q`` of the step ``p(x_t | x_s) = N(r x_s, q^2 I)``, for ``s <= t``.

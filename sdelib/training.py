@@ -1,8 +1,12 @@
-r"""Training: the denoising loss and a loop around any loss.
+r"""Training: three losses with the score as their minimiser, and a loop around any loss.
 
 Denoising score matching (Vincent 2011; Song et al. 2021, Eq. 7) regresses on the kernel's score, which is known:
 :math:`\nabla_{x_t} \log p(x_t \mid x_0) = -z / \sigma(t)` when :math:`x_t = \alpha(t) x_0 + \sigma(t) z`. Time is
 continuous, and each datum meets one time and one noise a step.
+
+Implicit score matching (Hyvarinen 2005) needs no kernel: it replaces the unknown score by the divergence of the score on
+trial, at ``d`` derivative passes a batch. Sliced score matching (Song et al. 2020) estimates that divergence along one
+random direction, in one pass. All three are parallel: same arguments, same draws of time and noise for the same generator.
 """
 
 import math
@@ -43,7 +47,7 @@ def dsm_error(score: Score, sde: SDE, x0: Tensor, t: Tensor, z: Tensor) -> Tenso
     It is :math:`\sigma(t)^2` times the squared distance from the score to its target :math:`-z/\sigma(t)`, at
     :math:`x_t = \alpha(t) x_0 + \sigma(t) z`. Whoever chooses ``t`` and ``z`` chooses the variance of training.
     """
-    x_t = like(sde.alpha(t), x0) * x0 + like(sde.sigma(t), x0) * z
+    x_t = sde.diffuse(x0, t, z)
     return (like(sde.sigma(t), z) * score(x_t, t) + z).flatten(1).square().sum(1)
 
 
@@ -74,11 +78,97 @@ def dsm_loss(
     Raises:
         ValueError: if ``t_min`` lies outside (0, 1) or ``x0`` holds NaN or infinity.
     """
+    return _mean(lambda t, z: dsm_error(score, sde, x0, t, z), sde, x0, weight, t_min, generator, times)
+
+
+def ism_error(score: Score, sde: SDE, x0: Tensor, t: Tensor, z: Tensor) -> Tensor:
+    r"""The implicit loss of each datum, :math:`\sigma^2\,(\lVert s(x_t, t) \rVert^2 + 2\, \nabla \cdot s(x_t, t))`, shape ``(B,)``.
+
+    The exact divergence takes one derivative pass for each of the ``d`` entries of a state, so this is for few
+    dimensions; ``score`` must be differentiable in ``x`` by autograd, each row of its output a function of the same row
+    of ``x``. In the mean over ``x0`` and ``z`` it is :func:`dsm_error` less ``d``, whatever the score.
+    """
+    graph, x_t = torch.is_grad_enabled(), sde.diffuse(x0, t, z)
+    with torch.enable_grad():
+        x_t.requires_grad_()
+        s = score(x_t, t)
+        divergence = torch.zeros_like(s.flatten(1)[:, 0])
+        for i, column in enumerate(s.flatten(1).unbind(1)):
+            row = torch.autograd.grad(column.sum(), x_t, create_graph=graph, retain_graph=True)[0]
+            divergence = divergence + row.flatten(1)[:, i]
+    return like(sde.sigma(t), divergence) ** 2 * (s.flatten(1).square().sum(1) + 2 * divergence)
+
+
+def ssm_error(score: Score, sde: SDE, x0: Tensor, t: Tensor, z: Tensor, v: Tensor) -> Tensor:
+    r"""The sliced loss of each datum, :math:`\sigma^2\,(\lVert s \rVert^2 + 2\, v^\top \nabla (v^\top s))` at :math:`x_t`, shape ``(B,)``.
+
+    Args:
+        v: Probes shaped like ``x0``, with :math:`E[v v^\top] = I` and independent of the data and the noise; the mean
+            over them is :func:`ism_error`. Signs have less variance than normal numbers.
+    """
+    graph, x_t = torch.is_grad_enabled(), sde.diffuse(x0, t, z)
+    with torch.enable_grad():
+        x_t.requires_grad_()
+        s = score(x_t, t)
+        row = torch.autograd.grad((v * s).sum(), x_t, create_graph=graph)[0]
+    slope = (v * row).flatten(1).sum(1)
+    return like(sde.sigma(t), slope) ** 2 * (s.flatten(1).square().sum(1) + 2 * slope)
+
+
+def ism_loss(
+    score: Score,
+    sde: SDE,
+    x0: Tensor,
+    weight: Callable[[Tensor], Tensor] | None = None,
+    t_min: float = 1e-3,
+    generator: torch.Generator | None = None,
+    times: Times = uniform,
+) -> Tensor:
+    r"""One unbiased draw of the implicit loss (Hyvarinen 2005, Theorem 1, at every noise level), a scalar.
+
+    .. math:: E_{t \sim U[t_{\min}, 1]}\, \lambda(t)\, E\,[\lVert s(x_t, t) \rVert^2 + 2\, \nabla \cdot s(x_t, t)]
+
+    Same arguments, default weight, draws, errors and minimiser as :func:`dsm_loss`, and a minimum lower by the mean of
+    :math:`\lambda(t)\, d / \sigma(t)^2`. Costs ``d`` derivative passes, see :func:`ism_error`.
+    """
+    return _mean(lambda t, z: ism_error(score, sde, x0, t, z), sde, x0, weight, t_min, generator, times)
+
+
+def ssm_loss(
+    score: Score,
+    sde: SDE,
+    x0: Tensor,
+    weight: Callable[[Tensor], Tensor] | None = None,
+    t_min: float = 1e-3,
+    generator: torch.Generator | None = None,
+    times: Times = uniform,
+) -> Tensor:
+    r"""One unbiased draw of the sliced loss, a scalar: :func:`ism_loss` with its divergence probed by random signs.
+
+    This is the variance-reduced form of Song et al. (2020), whose first term is the full :math:`\lVert s \rVert^2`. Same
+    arguments and errors as :func:`dsm_loss`; one derivative pass in any dimension.
+    """
+    def error(t: Tensor, z: Tensor) -> Tensor:
+        return ssm_error(score, sde, x0, t, z, randn_like(x0, generator).sign())
+
+    return _mean(error, sde, x0, weight, t_min, generator, times)
+
+
+def _mean(
+    error: Callable[[Tensor, Tensor], Tensor],
+    sde: SDE,
+    x0: Tensor,
+    weight: Callable[[Tensor], Tensor] | None,
+    t_min: float,
+    generator: torch.Generator | None,
+    times: Times,
+) -> Tensor:
+    """The weighted mean of ``error(t, z)`` over fresh times and noise; errors carry the weight ``sigma^2`` already."""
     require(0 < t_min < 1, "t_min", t_min, "inside (0, 1)")
     require_finite("x0", x0)
     t = t_min + (1 - t_min) * times(x0, generator)
-    error = dsm_error(score, sde, x0, t, randn_like(x0, generator))
-    return (error if weight is None else weight(t) / sde.sigma(t) ** 2 * error).mean()
+    errors = error(t, randn_like(x0, generator))
+    return (errors if weight is None else weight(t) / sde.sigma(t) ** 2 * errors).mean()
 
 
 def fit(

@@ -11,7 +11,7 @@ from torch.testing import assert_close
 from sdelib.data import deck_mixture
 from sdelib.score import exact_score
 from sdelib.sde import VPSDE, like
-from sdelib.training import dsm_loss, fit, low_discrepancy, uniform
+from sdelib.training import dsm_error, dsm_loss, fit, ism_error, ism_loss, low_discrepancy, ssm_error, ssm_loss, uniform
 
 NODES, WEIGHTS = (torch.as_tensor(a) for a in np.polynomial.hermite_e.hermegauss(60))
 WEIGHTS = WEIGHTS / WEIGHTS.sum()  # E phi(Z) = sum_i w_i phi(z_i) for standard normal Z
@@ -69,20 +69,23 @@ def test_implicit_is_explicit_matching_less_hyvarinens_constant(score):
 
 @pytest.mark.parametrize("times", [uniform, low_discrepancy])
 def test_dsm_loss_is_least_at_the_exact_score(sde, target, times):
-    # loss(s + h) - loss(s) = E lambda |h|^2 >= 0: the excess is known, not merely its sign
+    # loss((1 + h) s) - loss(s) = h^2 E |sigma s|^2 at the exact s, whichever the sign of h: its cross term averages to 0
     exact, x0 = exact_score(sde, target), target.sample(50_000)
 
-    def loss(shift):
-        def score(x, t):
-            return exact(x, t) + shift / like(sde.sigma(t), x)  # h is shift / sigma, so lambda |h|^2 is d shift^2
+    def generator():
+        return torch.Generator().manual_seed(1)  # with the data's own seed the noise would repeat the data's numbers
 
-        # A seed of its own: with the data's seed the noise would repeat the data's numbers
-        return dsm_loss(score, sde, x0, times=times, generator=torch.Generator().manual_seed(1))
+    def loss(h):
+        return dsm_loss(lambda x, t: (1 + h) * exact(x, t), sde, x0, times=times, generator=generator())
 
-    # At common random numbers the excess is d shift^2 + 2 shift mean(sum(sigma s + z)), whose last mean is 0 +- 1/sqrt(n)
-    for shift in (0.2, -0.2):
-        tolerance = 6 * 2 * abs(shift) * math.sqrt(2 * loss(0.0) / len(x0))
-        assert abs(loss(shift) - loss(0.0) - 2 * shift**2) < tolerance < 2 * shift**2 / 2
+    again = generator()
+    t = 1e-3 + (1 - 1e-3) * times(x0, again)
+    x_t, z = sde.perturb(x0, t, again)
+    scaled = like(sde.sigma(t), x0) * exact(x_t, t)
+    cross = (scaled * (scaled + z)).sum(1)
+    for h in (0.3, -0.3):
+        excess, tolerance = h**2 * scaled.square().sum(1).mean(), 6 * 2 * abs(h) * cross.std() / math.sqrt(len(x0))
+        assert abs(loss(h) - loss(0.0) - excess) < tolerance < excess
 
 
 def test_dsm_loss_estimates_the_weighted_integral_over_time():
@@ -172,3 +175,139 @@ def test_fit_stops_at_a_loss_that_is_not_finite():
 def test_bad_values_are_named(call, message):
     with pytest.raises(ValueError, match=message):
         call()
+
+
+# The implicit and the sliced loss
+
+
+def linear_score(shape):
+    """A score with a Jacobian that is known: ``A x + b`` on the flattened state, as ``(score, A, b)``."""
+    d = math.prod(shape)
+    A, b = torch.randn(d, d) / d, torch.randn(d)
+    return lambda x, t: (x.flatten(1) @ A.T + b).reshape(x.shape), A, b
+
+
+@pytest.mark.parametrize("shape", [(1,), (2,), (1, 8, 8)])
+@pytest.mark.parametrize("t", [torch.tensor(0.3), torch.tensor([0.01, 0.2, 1.0])], ids=["one time", "times"])
+def test_implicit_and_sliced_errors_of_a_linear_score(sde, shape, t):
+    score, A, b = linear_score(shape)
+    x0, z, v = torch.randn(3, 3, *shape)
+    x_t = like(sde.alpha(t), x0) * x0 + like(sde.sigma(t), z) * z
+    square = (x_t.flatten(1) @ A.T + b).square().sum(1)
+    assert_close(ism_error(score, sde, x0, t, z), sde.sigma(t) ** 2 * (square + 2 * A.trace()))
+    slope = torch.einsum("bi,ij,bj->b", v.flatten(1), A, v.flatten(1))
+    assert_close(ssm_error(score, sde, x0, t, z, v), sde.sigma(t) ** 2 * (square + 2 * slope))
+
+
+@pytest.mark.parametrize("score", SCORES.values(), ids=SCORES)
+@pytest.mark.parametrize("t", [0.05, 0.3])
+def test_denoising_is_implicit_matching_plus_the_dimension(score, t):
+    # E |sigma s + z|^2 - E sigma^2 (|s|^2 + 2 s') = E z^2 = 1, by Stein's identity E z s(x_t) = sigma E s'(x_t)
+    sde, t = VPSDE(), torch.tensor(t)
+    x0, u, z = (a.reshape(-1, 1) for a in torch.broadcast_tensors(*mixture_nodes()))
+    weights = (0.5 * WEIGHTS[:, None] * WEIGHTS).expand(2, -1, -1).reshape(-1)
+    as_score = lambda x, t: score(x)  # noqa: E731
+    gap = dsm_error(as_score, sde, x0, t, z) - ism_error(as_score, sde, x0, t, z)
+    assert_close((weights * gap).sum(), torch.tensor(1.0), rtol=1e-6, atol=1e-6)
+
+
+def mixture_nodes():
+    """Quadrature nodes for a datum of the deck mixture, the standard normal behind it, and the noise."""
+    mixture = deck_mixture()
+    u, z = NODES[:, None], NODES[None, :]
+    x0 = mixture.means[:, :, None] + mixture.variances[:, :, None].sqrt() * u
+    return x0, u, z
+
+
+def test_sliced_error_averages_to_the_implicit_one(sde, target):
+    # In two dimensions four sign vectors have E v v^T = I exactly, and so have the two scaled unit vectors
+    score, x0, z, t = exact_score(sde, target), target.sample(5), torch.randn(5, 2), torch.tensor(0.2)
+    implicit = ism_error(score, sde, x0, t, z)
+    for probes in ([[1.0, 1.0], [1.0, -1.0], [-1.0, 1.0], [-1.0, -1.0]], [[math.sqrt(2), 0.0], [0.0, math.sqrt(2)]]):
+        sliced = [ssm_error(score, sde, x0, t, z, torch.tensor(v).expand(5, 2)) for v in probes]
+        assert_close(torch.stack(sliced).mean(0), implicit)
+
+
+@pytest.mark.parametrize("sliced", [False, True], ids=["implicit", "sliced"])
+def test_the_divergence_reaches_the_gradient(sliced):
+    # d/dA of |A x|^2 + 2 tr A is 2 A x x^T + 2 I (sliced: 2 v v^T); a loss without second derivatives lacks the last term
+    sde, net, t = VPSDE(), nn.Linear(2, 2, bias=False), torch.tensor(0.4)
+    x0, z, v = torch.randn(3, 4, 2)
+    score = lambda x, t: net(x)  # noqa: E731
+    error = ssm_error(score, sde, x0, t, z, v) if sliced else ism_error(score, sde, x0, t, z)
+    error.sum().backward()
+    x = sde.alpha(t) * x0 + sde.sigma(t) * z
+    trace = v.mT @ v if sliced else 4 * torch.eye(2)
+    assert_close(net.weight.grad, sde.sigma(t) ** 2 * (2 * net.weight.detach() @ x.mT @ x + 2 * trace))
+
+
+@pytest.mark.parametrize("loss", [ism_loss, ssm_loss])
+@pytest.mark.parametrize("weight", [None, "likelihood"])
+def test_implicit_losses_estimate_the_weighted_integral_over_time(loss, weight):
+    # Data at 0 and s = -k x: |s|^2 + 2 div s = k^2 sigma^2 |z|^2 - 2 k d, of mean (k^2 sigma^2 - 2 k) d; random signs
+    # have v^T v = d, so the sliced loss has no other randomness
+    sde, t_min, n, k, d = VPSDE(), 1e-2, 100_000, 0.7, 3
+    scale = sde.g if weight else sde.sigma
+    value = loss(lambda x, t: -k * x, sde, torch.zeros(n, d), scale and (lambda t: scale(t) ** 2), t_min)
+    t = torch.linspace(t_min, 1, 100_001)
+    a, b = scale(t) ** 2 * k**2 * sde.sigma(t) ** 2, -2 * k * d * scale(t) ** 2
+    mean = torch.trapezoid(a * d + b, t) / (1 - t_min)
+    square = torch.trapezoid(a**2 * d * (d + 2) + 2 * a * b * d + b**2, t) / (1 - t_min)
+    assert abs(value - mean) < 6 * ((square - mean**2) / n).sqrt() < 0.2 * abs(mean)
+
+
+def test_all_losses_share_their_draws(sde, target):
+    # At the draws of one generator: the losses are means of the errors, and the default weight is sigma^2
+    x0, score = target.sample(50), exact_score(sde, target)
+    seeded = lambda: torch.Generator().manual_seed(5)  # noqa: E731
+    g = seeded()
+    t, z = 0.1 + 0.9 * low_discrepancy(x0, g), torch.randn(50, 2, generator=g)
+    for loss, error in ((dsm_loss, dsm_error), (ism_loss, ism_error)):
+        expected = error(score, sde, x0, t, z)
+        value = loss(score, sde, x0, None, 0.1, seeded(), low_discrepancy)
+        assert_close(value, expected.mean())
+        weighted = loss(score, sde, x0, lambda t: sde.sigma(t) ** 2, 0.1, seeded(), low_discrepancy)
+        assert_close(weighted, value)
+    signs = torch.randn(50, 2, generator=g).sign()
+    sliced = ssm_loss(score, sde, x0, None, 0.1, seeded(), low_discrepancy)
+    assert_close(sliced, ssm_error(score, sde, x0, t, z, signs).mean())
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+@pytest.mark.parametrize("shape", [(2,), (1, 8, 8)])
+def test_implicit_errors_keep_dtype_device_and_rows(shape, dtype, device):
+    sde = VPSDE()
+    score = lambda x, t: torch.tanh(x) * x.flatten(1).sum(1).reshape(-1, *[1] * (x.ndim - 1))  # noqa: E731
+    x0, z, v = torch.randn(3, 4, *shape, dtype=dtype, device=device)
+    t = torch.rand(4, dtype=dtype, device=device)
+    for error in (ism_error, lambda *a: ssm_error(*a, v[: len(a[2])])):
+        together = error(score, sde, x0, t, z)
+        assert together.shape == (4,) and together.dtype == dtype and together.device.type == device
+        assert_close(error(score, sde, x0[:1], t[:1], z[:1]), together[:1])  # no datum depends on its neighbours
+        assert error(score, sde, x0[:0], t[:0], z[:0]).shape == (0,)
+    for loss in (ism_loss, ssm_loss):
+        a, b, c = (loss(score, sde, x0, generator=torch.Generator(device).manual_seed(k)) for k in (0, 0, 1))
+        assert torch.equal(a, b) and a != c and a.shape == () and a.dtype == dtype and a.device.type == device
+
+
+def test_implicit_errors_without_gradients():
+    # Under no_grad, as when a loss is only read: the same value, and no graph is kept
+    sde, x0, z, t = VPSDE(), torch.randn(3, 2), torch.randn(3, 2), torch.tensor(0.5)
+    net = nn.Sequential(nn.Linear(2, 5), nn.Tanh(), nn.Linear(5, 2))
+    score = lambda x, t: net(x)  # noqa: E731
+    for error in (ism_error, lambda *a: ssm_error(*a, torch.ones(3, 2))):
+        kept = error(score, sde, x0, t, z)
+        with torch.no_grad():
+            read = error(score, sde, x0, t, z)
+        assert kept.requires_grad and not read.requires_grad
+        assert_close(read, kept.detach())
+
+
+@pytest.mark.parametrize("loss", [ism_loss, ssm_loss])
+def test_implicit_losses_name_bad_values(loss):
+    with pytest.raises(ValueError, match=r"t_min must be inside \(0, 1\), got 0.0"):
+        loss(None, VPSDE(), torch.zeros(2, 1), t_min=0.0)
+    with pytest.raises(ValueError, match="x0 must be finite everywhere"):
+        loss(None, VPSDE(), torch.full((2, 1), math.nan))
+    with pytest.raises(RuntimeError):  # a score cut off from its argument has no divergence, and must not pass for one of 0
+        loss(lambda x, t: -x.detach(), VPSDE(), torch.zeros(2, 1))
