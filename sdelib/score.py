@@ -25,12 +25,14 @@ def grad_log(log_prob: Callable[[Tensor, Tensor], Tensor]) -> Score:
     """The score of a log-density ``log_prob(x, t) -> (B,)`` by automatic differentiation.
 
     The density need not be normalised: a constant has no gradient. A log-likelihood ``log p_t(y | x)`` serves as well.
+    Where ``x`` is being differentiated (a divergence, for instance), the score can be differentiated in its turn.
     """
 
     def score(x: Tensor, t: Tensor) -> Tensor:
+        twice = x.requires_grad and torch.is_grad_enabled()
         with torch.enable_grad():
-            x = x.detach().requires_grad_()
-            return torch.autograd.grad(log_prob(x, t).sum(), x)[0]
+            x = x if twice else x.detach().requires_grad_()
+            return torch.autograd.grad(log_prob(x, t).sum(), x, create_graph=twice)[0]
 
     return score
 

@@ -22,6 +22,20 @@ def test_a_constant_factor_of_the_density_does_not_matter(sde, target):
     assert_close(grad_log(unnormalised)(x, t), exact_score(sde, target)(x, t))
 
 
+def test_a_score_by_differentiation_can_be_differentiated_again(sde, target):
+    # Its Jacobian is the Hessian of log p, as that of the closed form is; without a graph outside, none is built inside
+    x, t = torch.randn(4, 2), torch.tensor(0.4)
+    score = grad_log(lambda x, t: target.perturb(sde.alpha(t), sde.sigma(t)).log_prob(x))
+
+    def jacobian(score):
+        return torch.autograd.functional.jacobian(lambda x: score(x, t), x)
+
+    assert_close(jacobian(score), jacobian(exact_score(sde, target)))
+    with torch.no_grad():
+        assert not score(x.clone().requires_grad_(), t).requires_grad
+    assert not score(x, t).requires_grad and not x.requires_grad
+
+
 def test_scalar_and_batched_times_agree(sde, target):
     x, score = torch.randn(7, 2), exact_score(sde, target)
     assert_close(score(x, torch.tensor(0.3)), score(x, torch.full((7,), 0.3)))

@@ -1,0 +1,330 @@
+"""Codes and likelihoods of the flow against closed forms; the trace estimators against their variances."""
+
+import math
+
+import pytest
+import torch
+from scipy import stats
+from torch.testing import assert_close
+
+from sdelib.data import GaussianMixture, deck_mixture
+from sdelib.likelihood import (
+    decode,
+    encode,
+    exact_divergence,
+    hutchinson,
+    log_likelihood,
+    rademacher,
+    solve_flow,
+)
+from sdelib.networks import MLP, ResidualScore
+from sdelib.samplers import reverse_drift
+from sdelib.score import exact_score, grad_log
+from sdelib.sde import VPSDE
+
+ONE = torch.tensor(1.0, dtype=torch.float64)
+TIGHT = {"rtol": 1e-8, "atol": 1e-8}
+
+
+def at(sde, target, t):
+    """The target diffused to time ``t``."""
+    t = torch.tensor(t)
+    return target.perturb(sde.alpha(t), sde.sigma(t))
+
+
+def normal(v, dim=1):
+    return GaussianMixture(torch.ones(1), torch.zeros(1, dim), torch.full((1, dim), v))
+
+
+# Trace
+
+
+def field(d):
+    """A smooth field on ``d`` coordinates whose Jacobian is not symmetric, and its Jacobians at a batch of points."""
+    a = torch.randn(d, d) / math.sqrt(d)
+
+    def v(x):
+        return (x.flatten(1) @ a.T).tanh().reshape(x.shape) + x**2 / 4
+
+    def jacobians(x):
+        rows = x.flatten(1)
+        return (1 - (rows @ a.T).tanh() ** 2)[:, :, None] * a + torch.diag_embed(rows / 2)
+
+    return v, jacobians
+
+
+@pytest.mark.parametrize("event", [(1,), (2,), (1, 8, 8)])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+@pytest.mark.parametrize("batch", [0, 1, 3])
+def test_the_exact_divergence_is_the_trace_of_the_jacobian(event, dtype, batch, device):
+    torch.set_default_dtype(dtype)
+    x = torch.randn(batch, *event)
+    v, jacobians = field(x.shape[1:].numel())
+    out, div = exact_divergence(v, x)
+    assert_close(out, v(x))
+    assert_close(div, jacobians(x).diagonal(dim1=1, dim2=2).sum(1))
+    assert not out.requires_grad and not div.requires_grad
+    out, div = exact_divergence(lambda x: -2 * x, x.to(device))
+    assert div.shape == (batch,) and div.dtype == dtype and div.device.type == device
+
+
+def test_the_divergence_of_a_network_is_the_trace_of_its_jacobian():
+    net, x, t = MLP(3, width=16), torch.randn(4, 3), torch.tensor(0.3)
+    _, div = exact_divergence(lambda x: net(x, t), x)
+    expected = [torch.autograd.functional.jacobian(lambda r: net(r[None], t)[0], row).trace() for row in x]
+    assert_close(div, torch.stack(expected).detach())
+    assert all(p.grad is None for p in net.parameters())
+
+
+@pytest.mark.parametrize("probe", [torch.randn_like, rademacher])
+def test_hutchinsons_mean_and_variance(probe):
+    # e^T J e = e^T S e, S = (J + J^T) / 2: mean tr J, variance 2 |S|^2 for normal probes, without S's diagonal for signs
+    n, d = 200_000, 6
+    v, jacobians = field(d)
+    x = torch.randn(1, d)
+    jacobian = jacobians(x)[0]
+    symmetric = (jacobian + jacobian.T) / 2
+    assert (jacobian.square().sum() - symmetric.square().sum()).abs() > 0.1 * symmetric.square().sum()
+    diagonal = symmetric.diagonal().square().sum() if probe is rademacher else 0.0
+    variance = 2 * (symmetric.square().sum() - diagonal)
+    points = x.expand(n, d)
+    _, estimates = hutchinson(probe(points))(v, points)
+    assert abs(estimates.mean() - jacobian.trace()) < 6 * (variance / n).sqrt()
+    squares = (estimates - jacobian.trace()) ** 2
+    assert abs(squares.mean() - variance) < 6 * squares.std() / math.sqrt(n) < 0.1 * variance
+
+
+@pytest.mark.parametrize("event", [(2,), (1, 8, 8)])
+@pytest.mark.parametrize("batch", [0, 1, 3])
+def test_hutchinson_is_the_quadratic_form_of_its_probe(event, batch):
+    x = torch.randn(batch, *event)
+    v, jacobians = field(x.shape[1:].numel())
+    probe = torch.randn_like(x)
+    out, estimate = hutchinson(probe)(v, x)
+    rows = probe.flatten(1)
+    assert_close(out, v(x))
+    assert_close(estimate, torch.einsum("bi,bij,bj->b", rows, jacobians(x), rows))
+
+
+def test_rademacher_draws_fair_independent_signs(device):
+    n = 100_000
+    signs = rademacher(torch.zeros(n, 2, device=device), torch.Generator(device).manual_seed(0))
+    assert signs.dtype == torch.float64 and signs.device.type == device
+    assert torch.equal(signs.abs(), torch.ones_like(signs))
+    for mean in (*signs.mean(0), signs.prod(1).mean()):
+        assert abs(mean) < 6 / math.sqrt(n)
+    assert torch.equal(signs, rademacher(signs, torch.Generator(device).manual_seed(0)))
+    assert rademacher(signs.float()).dtype == torch.float32
+
+
+# Paths
+
+
+def test_the_flow_of_a_normal_is_a_scaling(sde):
+    # For N(0, v_0): x_t = x_s sqrt(v_t / v_s), and the divergence integrates to log of that, a coordinate
+    v0, x = 4.0, torch.randn(5, 3)
+    score = exact_score(sde, normal(v0, 3))
+    for t0, t1 in ((0.01, 0.7), (0.7, 0.01)):
+        before, after = at(sde, normal(v0), t0).variances.item(), at(sde, normal(v0), t1).variances.item()
+        moved, integral, nfe = solve_flow(score, sde, x, t0, t1, **TIGHT)
+        assert_close(moved, x * math.sqrt(after / before), rtol=1e-6, atol=1e-6)
+        assert_close(integral, torch.full((5,), 3 / 2 * math.log(after / before)), rtol=1e-6, atol=1e-6)
+        assert nfe > 7
+
+
+def test_encoding_is_the_quantile_map_in_one_dimension(sde):
+    # Paths on the line cannot cross, so each keeps its level: F_1(x_1) = F_tmin(x_tmin)
+    target, t_min = deck_mixture(), 1e-3
+    u = torch.linspace(0.01, 0.99, 21)
+    x, z = at(sde, target, t_min).quantile(u), at(sde, target, 1.0).quantile(u)
+    score = exact_score(sde, target)
+    assert_close(encode(score, sde, x, t_min, **TIGHT), z, rtol=1e-6, atol=1e-6)
+    # Between the modes the map is steep, dx/dz = p_1(z) / p_tmin(x), and so errors grow on the way back
+    assert_close(decode(score, sde, z, t_min, **TIGHT), x, rtol=1e-5, atol=3e-5)
+
+
+def test_decode_inverts_encode_within_the_tolerance(sde, target):
+    x, score = target.sample(20), exact_score(sde, target)
+    errors = []
+    for tol in (1e-3, 1e-5, 1e-7):
+        codes = encode(score, sde, x, 1e-3, tol, tol)
+        errors.append((decode(score, sde, codes, 1e-3, tol, tol) - x).abs().max().item())
+    assert errors[2] < 1e-5 and errors[2] < errors[1] / 10 < errors[0] / 100
+
+
+def test_log_likelihood_is_the_exact_log_density(sde, target):
+    x, t_min = target.sample(30), 1e-3
+    terminal = at(sde, target, 1.0).log_prob
+    value = log_likelihood(exact_score(sde, target), sde, x, t_min, terminal, **TIGHT)
+    assert_close(value, at(sde, target, t_min).log_prob(x), rtol=0, atol=1e-6)
+
+
+def test_log_likelihood_at_the_papers_tolerance(sde, target):
+    x, t_min = target.sample(30), 1e-3
+    value = log_likelihood(exact_score(sde, target), sde, x, t_min, at(sde, target, 1.0).log_prob)
+    assert_close(value, at(sde, target, t_min).log_prob(x), rtol=0, atol=1e-2)
+
+
+def test_the_prior_is_the_default_terminal(sde, target):
+    x, score = target.sample(5), exact_score(sde, target)
+    z = encode(score, sde, x, 1e-3, **TIGHT)
+    gap = at(sde, target, 1.0).log_prob(z) - sde.prior_log_prob(z)
+    with_prior = log_likelihood(score, sde, x, 1e-3, **TIGHT)
+    assert_close(with_prior + gap, at(sde, target, 1e-3).log_prob(x), rtol=0, atol=1e-6)
+
+
+def test_log_likelihood_through_automatic_differentiation(target):
+    # A score that is itself a gradient has a Jacobian too
+    sde, x = VPSDE(), target.sample(5)
+    score = grad_log(lambda x, t: target.perturb(sde.alpha(t), sde.sigma(t)).log_prob(x))
+    value = log_likelihood(score, sde, x, 1e-3, at(sde, target, 1.0).log_prob, rtol=1e-8, atol=1e-8)
+    assert_close(value, at(sde, target, 1e-3).log_prob(x), rtol=0, atol=1e-6)
+
+
+def test_the_likelihood_of_an_untrained_network_is_a_density():
+    # Whatever the field, the flow carries the prior to some density, of integral 1
+    sde = VPSDE()
+    score = ResidualScore(MLP(1, width=8), sde, deck_mixture().sample(100))
+    x = torch.linspace(-40, 40, 4001)[:, None]
+    density = log_likelihood(score, sde, x, 1e-3).exp()
+    assert_close(torch.trapezoid(density, x[:, 0]), ONE, rtol=1e-4, atol=0)
+    # and that is the density of what decode returns: the share of codes that end below 1
+    codes = torch.special.ndtri((torch.arange(2000) + 0.5) / 2000)[:, None] * sde.sigma(ONE)
+    below = (decode(score, sde, codes, 1e-3) < 1).double().mean()
+    inside = x[:, 0] < 1
+    assert abs(torch.trapezoid(density[inside], x[inside, 0]) - below) < 0.01
+
+
+def test_hutchinson_along_a_path_is_unbiased_with_a_known_variance(target):
+    # With one probe for the whole path the estimate is e^T M e, M the integral of the Jacobian
+    sde, n = VPSDE(), 2000
+    score, x = exact_score(sde, target), target.sample(1)
+
+    def integral(probe):
+        return solve_flow(score, sde, x.expand(len(probe), 2), 1e-2, 1.0, hutchinson(probe))[1]
+
+    m11, m22, both = integral(torch.tensor([[1.0, 0.0], [0.0, 1.0], [1.0, 1.0]]))
+    m12 = (both - m11 - m22) / 2
+    exact = solve_flow(score, sde, x, 1e-2, 1.0)[1]
+    assert_close(m11 + m22, exact[0], rtol=1e-3, atol=1e-3)
+    signs = integral(rademacher(x.expand(n, 2)))
+    assert_close((signs - exact).abs(), 2 * m12.abs().expand(n), rtol=1e-2, atol=1e-3)
+    normals = integral(torch.randn(n, 2))
+    squares = (normals - exact) ** 2
+    variance = 2 * (m11**2 + m22**2 + 2 * m12**2)
+    assert abs(normals.mean() - exact) < 6 * (variance / n).sqrt() + 1e-3
+    assert abs(squares.mean() - variance) < 6 * squares.std() / math.sqrt(n)
+
+
+def test_the_model_loses_the_priors_divergence_on_average():
+    # The flow is one to one, so KL(p_tmin || model) = KL(p_1 || prior), by Gauss-Hermite quadrature on a normal target
+    sde, t_min, v0 = VPSDE(1.0, 1.0), 1e-3, 4.0
+    x = torch.as_tensor(stats.norm.ppf((torch.arange(4000).numpy() + 0.5) / 4000))[:, None]
+    v_min, v_one = at(sde, normal(v0), t_min).variances.item(), at(sde, normal(v0), 1.0).variances.item()
+    ratio = v_one / sde.sigma(ONE).item() ** 2
+    x = x * math.sqrt(v_min)
+    model = log_likelihood(exact_score(sde, normal(v0)), sde, x, t_min, rtol=1e-8, atol=1e-8)
+    gap = (at(sde, normal(v0), t_min).log_prob(x) - model).mean()
+    assert_close(gap, torch.tensor((ratio - 1 - math.log(ratio)) / 2), rtol=2e-3, atol=0)
+
+
+# Manners
+
+
+@pytest.mark.parametrize("event", [(2,), (1, 8, 8)])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+@pytest.mark.parametrize("batch", [0, 1, 3])
+def test_shapes_dtypes_and_devices_are_kept(event, dtype, batch, device):
+    sde, x = VPSDE(), torch.randn(batch, *event, dtype=dtype, device=device)
+    for divergence in (exact_divergence, hutchinson(rademacher(x)), None):
+        moved, integral, nfe = solve_flow(lambda x, t: -x, sde, x, 0.1, 0.2, divergence, 1e-3, 1e-3)
+        assert moved.shape == x.shape and integral.shape == (batch,) and isinstance(nfe, int)
+        assert moved.dtype == integral.dtype == dtype and moved.device.type == integral.device.type == device
+    value = log_likelihood(lambda x, t: -x, sde, x)
+    assert value.shape == (batch,) and value.dtype == dtype and not value.requires_grad
+
+
+def test_single_precision_agrees_with_double(target):
+    sde, x = VPSDE(), target.sample(5)
+    score, terminal = exact_score(sde, target), at(sde, target, 1.0)
+    double = log_likelihood(score, sde, x, 1e-3, terminal.log_prob)
+    single = log_likelihood(score, sde, x.float(), 1e-3, terminal.to(x.float()).log_prob)
+    assert_close(single.double(), double, rtol=0, atol=1e-2)
+
+
+def test_neighbours_matter_no_more_than_the_tolerance(target):
+    sde, x = VPSDE(), target.sample(3)
+    score = exact_score(sde, target)
+    together = log_likelihood(score, sde, x, 1e-3, **TIGHT)
+    alone = torch.cat([log_likelihood(score, sde, x[i : i + 1], 1e-3, **TIGHT) for i in range(3)])
+    assert_close(together, alone, rtol=0, atol=1e-6)
+
+
+def test_leaving_the_divergence_out_changes_no_path(target):
+    sde, x, score = VPSDE(), target.sample(5), exact_score(VPSDE(), target)
+    moved, integral, _ = solve_flow(score, sde, x, 1e-3, 1.0, None, **TIGHT)
+    assert_close(moved, solve_flow(score, sde, x, 1e-3, 1.0, **TIGHT)[0], rtol=0, atol=1e-6)
+    assert torch.equal(integral, torch.zeros(5))
+
+
+def test_every_score_call_is_counted(target):
+    sde, calls, exact = VPSDE(), [], exact_score(VPSDE(), target)
+
+    def score(x, t):
+        calls.append(t)
+        return exact(x, t)
+
+    _, _, nfe = solve_flow(score, sde, target.sample(3), 1e-3, 1.0)
+    assert nfe == len(calls) and all(1e-3 <= t <= 1 for t in calls)
+
+
+def test_a_rotated_score_has_the_same_likelihood_but_other_codes(target):
+    # div (p R grad log p) = 0 for antisymmetric R: another flow with the same marginals
+    sde, x, exact = VPSDE(), target.sample(10), exact_score(VPSDE(), target)
+    rotation = torch.tensor([[1.0, -0.5], [0.5, 1.0]])
+    rotated = lambda x, t: exact(x, t) @ rotation.T  # noqa: E731
+    one = log_likelihood(rotated, sde, x, 1e-3, at(sde, target, 1.0).log_prob, **TIGHT)
+    assert_close(one, at(sde, target, 1e-3).log_prob(x), rtol=0, atol=1e-6)
+    assert (encode(rotated, sde, x, 1e-3) - encode(exact, sde, x, 1e-3)).abs().max() > 0.1
+
+
+def test_g_for_g_squared_is_caught(target):
+    # The deck's flow, f - g score / 2: neither codes nor likelihoods survive it
+    sde, x, exact = VPSDE(), target.sample(10), exact_score(VPSDE(), target)
+    deck = lambda x, t: exact(x, t) / sde.g(t)  # noqa: E731
+    t, y = torch.tensor(0.3), torch.randn(4, 2)
+    assert_close(reverse_drift(deck, sde, y, t, eta=0), sde.drift(y, t) - sde.g(t) * exact(y, t) / 2)
+    value = log_likelihood(deck, sde, x, 1e-3, at(sde, target, 1.0).log_prob)
+    assert (value - at(sde, target, 1e-3).log_prob(x)).abs().min() > 0.1
+
+
+def nowhere(x, t):
+    return x * math.nan
+
+
+def explosive(x, t):
+    return -40 * x**2  # x' = x^2 and the like reach infinity in finite time
+
+
+SCORE, SDE = exact_score(VPSDE(), normal(4.0)), VPSDE()
+
+
+@pytest.mark.parametrize(
+    "call, error, message",
+    [
+        (lambda: solve_flow(SCORE, SDE, torch.ones(1, 1), -0.1, 1.0), ValueError, r"t0 must be in \[0, 1\], got -0.1"),
+        (lambda: solve_flow(SCORE, SDE, torch.ones(1, 1), 0.1, 1.5), ValueError, r"t1 must be in \[0, 1\], got 1.5"),
+        (lambda: encode(SCORE, SDE, torch.full((1, 1), math.nan)), ValueError, "x must be finite everywhere"),
+        (lambda: encode(SCORE, SDE, torch.ones(1, 1, dtype=torch.long)), TypeError, "x must be a floating-point tensor"),
+        (
+            lambda: log_likelihood(SCORE, SDE, torch.ones(2, 1), divergence=hutchinson(torch.ones(1, 1))),
+            ValueError,
+            r"probe must be shaped like x, \(2, 1\), got shape \(1, 1\)",
+        ),
+        (lambda: encode(nowhere, SDE, torch.ones(1, 1)), FloatingPointError, "no finite velocity or divergence at t = 1e-05"),
+        (lambda: encode(explosive, SDE, torch.ones(1, 1)), RuntimeError, "could not be solved from t = 1e-05 to 1.0"),
+    ],
+)
+def test_bad_input_is_named(call, error, message):
+    with pytest.raises(error, match=message):
+        call()
