@@ -1,0 +1,235 @@
+"""Formulas that were published wrong, in the deck, in the papers' code or elsewhere: each must be caught by a named test.
+
+Every entry puts one wrong formula in place of the right one and names the test that has to fail for it. A test that
+passes with a wrong formula is not a test of that formula.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import pytest
+import test_data
+import test_samplers
+import test_score
+import test_sde
+import test_training
+import torch
+
+from sdelib.data import GaussianMixture
+from sdelib.samplers import chain, langevin
+from sdelib.sde import SDE, SubVPSDE, VESDE, VPSDE, like, randn_like
+from sdelib.training import uniform
+
+
+@dataclass(frozen=True)
+class Wrong:
+    """A wrong formula, and the test that catches it.
+
+    Args:
+        says: What is wrong, in words.
+        formula: The wrong formula.
+        test: The test that must fail, called with ``arguments``.
+        replaces: ``(module or class, name)`` of the right formula; ``None`` where the test takes the formula as an argument.
+    """
+
+    says: str
+    formula: Callable
+    test: Callable
+    arguments: tuple = ()
+    replaces: tuple[object, str] | None = None
+
+    @property
+    def caught_by(self) -> str:
+        """The test's name, as pytest writes it."""
+        return f"tests/{self.test.__module__}.py::{self.test.__name__}"
+
+    def is_caught(self) -> bool:
+        """Whether the test fails with the wrong formula in place."""
+        torch.manual_seed(0)
+        with pytest.MonkeyPatch.context() as patch:
+            if self.replaces:
+                patch.setattr(*self.replaces, self.formula)
+            try:
+                self.test(*self.arguments)
+            except AssertionError:
+                return True
+        return False
+
+
+def shrink_twice(self, t):
+    return torch.exp(-self.int_beta(t))
+
+
+def geometric_without_log(self, t):
+    return self.sigma_min * torch.exp(t * self.log_ratio)
+
+
+def beta_itself(self, t):
+    return self.beta(t)
+
+
+def diffusion_without_batch(self, t):
+    return self.beta(t).sqrt().mean()
+
+
+def step_rate_for_product(self, t):
+    return (1 - self.beta(t) / 1000).sqrt()
+
+
+def geometric_variance(self, t):
+    return self.sigma_min * torch.exp(t * self.log_ratio)
+
+
+def uniform_noise(self, x0, t, generator=None):
+    z = torch.rand(x0.shape, generator=generator)
+    return like(self.alpha(t), x0) * x0 + like(self.sigma(t), x0) * z, z
+
+
+def g_for_g_squared(score, sde, x, t, eta=1.0):
+    return sde.drift(x, t) - (1 + eta**2) / 2 * sde.g(t) * score(x, t)
+
+
+def plus_for_minus(score, sde, x, t, s, noise=torch.randn_like):
+    drift = sde.drift(x, t) + sde.g(t) ** 2 * score(x, t)
+    return x - drift * (t - s) + sde.g(t) * (t - s).sqrt() * noise(x)
+
+
+def step_doubled(score, sde, x, t, s, noise=torch.randn_like):
+    drift = sde.drift(x, t) * 2 - sde.g(t) ** 2 * score(x, t)
+    return x - drift * (t - s) + sde.g(t) * (t - s).sqrt() * noise(x)
+
+
+def coefficients_of_the_reversed_time(score, sde, x, t, s, noise=torch.randn_like):
+    drift = sde.drift(x, 1 - t * 0.9) - sde.g(1 - t * 0.9) ** 2 * score(x, t)
+    return x - drift * (t - s) + sde.g(1 - t * 0.9) * (t - s).sqrt() * noise(x)
+
+
+def step_of_one_thousandth(score, sde, x, t, s, noise=torch.randn_like):
+    dt = torch.tensor(1e-3)
+    drift = sde.drift(x, t) - sde.g(t) ** 2 * score(x, t)
+    return x - drift * dt + sde.g(t) * dt.sqrt() * noise(x)
+
+
+def variance_for_its_root(score, sde, x, t, s, noise=torch.randn_like):
+    r, q = sde.transition(s, t)
+    return (2 - r) * x + q**2 * score(x, t) + q**2 * noise(x)
+
+
+def backwards(*steps):
+    return chain(*reversed(steps))
+
+
+def norms_of_the_batch(score, sde, x, t, s, noise=torch.randn_like, snr=0.16):
+    gradient, z = score(x, s), noise(x)
+    size = 2 * (snr * z.norm(dim=1).mean() / gradient.norm(dim=1).mean()) ** 2
+    return x + size * gradient + (2 * size).sqrt() * z
+
+
+def no_correction_for_subvp(score, sde, x, t, s, noise=torch.randn_like):
+    return x if isinstance(sde, SubVPSDE) else langevin(score, sde, x, t, s, noise)
+
+
+def deviation_for_variance():
+    return GaussianMixture(torch.full((2,), 0.5), torch.tensor([[-3.0], [3.0]]), torch.tensor([[0.25**2], [1.0]]))
+
+
+def target_of_the_wrong_sign(score, sde, x0, weight=None, t_min=1e-3, generator=None, times=uniform):
+    t = t_min + (1 - t_min) * times(x0, generator)
+    z = randn_like(x0, generator)
+    x_t = like(sde.alpha(t), x0) * x0 + like(sde.sigma(t), x0) * z
+    return (like(sde.sigma(t), z) * score(x_t, t) - z).flatten(1).square().sum(1).mean()
+
+
+def denoise_without_alpha(score, sde, x, t):
+    return x + like(sde.sigma(t), x) ** 2 * score(x, t)
+
+
+VP, VE, SUB = VPSDE(), VESDE(), SubVPSDE()
+TARGET = GaussianMixture(
+    torch.tensor([0.3, 0.7]), torch.tensor([[-1.0, 0.5], [1.0, -0.3]]), torch.tensor([[0.2, 0.1], [0.1, 0.3]])
+).to(torch.zeros((), dtype=torch.float64))
+
+
+def wrong_step(says: str, step: Callable, test: Callable, sde: SDE = VP) -> Wrong:
+    """A wrong step of a sampler, for a test that takes the step as its last argument."""
+    return Wrong(says, step, test, (sde, TARGET, step))
+
+
+MOMENTS = test_sde.test_kernel_solves_the_moment_odes
+LIMIT = test_samplers.test_noisy_steps_are_the_reverse_sde_in_the_limit
+WRONG = [
+    Wrong("VP mean exp(-int beta), without the 1/2", shrink_twice, MOMENTS, (VP,), (VPSDE, "alpha")),
+    Wrong("1 - beta_i for its cumulative product", step_rate_for_product, MOMENTS, (VP,), (VPSDE, "alpha")),
+    Wrong("beta for sqrt(beta) as the diffusion", beta_itself, MOMENTS, (VP,), (VPSDE, "g")),
+    Wrong("a diffusion that forgets the batch", diffusion_without_batch, MOMENTS, (VP,), (VPSDE, "g")),
+    Wrong("VE diffusion without sqrt(2 log)", geometric_without_log, MOMENTS, (VE,), (VESDE, "g")),
+    Wrong(
+        "VE variance sigma(t)^2, not less sigma(0)^2",
+        geometric_variance,
+        test_sde.test_kernel_starts_at_the_data,
+        (VE,),
+        (VESDE, "sigma"),
+    ),
+    Wrong(
+        "uniform noise for normal",
+        uniform_noise,
+        test_sde.test_perturb_draws_from_the_kernel,
+        (VP, "cpu"),
+        (SDE, "perturb"),
+    ),
+    Wrong(
+        "a standard deviation passed for a variance",
+        deviation_for_variance,
+        test_data.test_mean_and_covariance_of_the_deck_mixture,
+        (),
+        (test_data, "deck_mixture"),
+    ),
+    Wrong(
+        "Tweedie's formula without dividing by alpha",
+        denoise_without_alpha,
+        test_score.test_denoise_is_the_posterior_mean,
+        (VP, TARGET),
+        (test_score, "denoise"),
+    ),
+    Wrong(
+        "denoising target of the wrong sign",
+        target_of_the_wrong_sign,
+        test_training.test_dsm_loss_is_least_at_the_exact_score,
+        (VP, TARGET, uniform),
+        (test_training, "dsm_loss"),
+    ),
+    Wrong(
+        "flow ODE with g for g^2",
+        g_for_g_squared,
+        test_samplers.test_reverse_drift_between_sde_and_ode,
+        (VP, TARGET),
+        (test_samplers, "reverse_drift"),
+    ),
+    wrong_step("reverse SDE with the score's sign turned", plus_for_minus, LIMIT),
+    wrong_step("reverse SDE with the drift's dt twice", step_doubled, LIMIT),
+    wrong_step("reverse SDE with its coefficients at T - t", coefficients_of_the_reversed_time, LIMIT),
+    wrong_step("a grid that ends at t_min stepped with dt = 1 / N", step_of_one_thousandth, LIMIT),
+    wrong_step("noise multiplied by its variance", variance_for_its_root, LIMIT),
+    wrong_step(
+        "corrector norms averaged over the batch", norms_of_the_batch, test_samplers.test_a_step_treats_every_state_alone
+    ),
+    Wrong(
+        "corrector before predictor",
+        backwards,
+        test_samplers.test_a_chain_applies_its_parts_in_order,
+        (VP, TARGET),
+        (test_samplers, "chain"),
+    ),
+    Wrong(
+        "sub-VP without a corrector step",
+        no_correction_for_subvp,
+        test_samplers.test_a_corrector_takes_langevin_steps_at_the_earlier_time,
+        (SUB, TARGET, langevin),
+        (test_samplers, "langevin"),
+    ),
+]
+
+
+@pytest.mark.parametrize("wrong", WRONG, ids=lambda wrong: wrong.says)
+def test_a_wrong_formula_is_caught(wrong):
+    assert wrong.is_caught(), f"{wrong.caught_by} passes with a wrong formula in place: {wrong.says}"
