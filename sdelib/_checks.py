@@ -24,7 +24,12 @@ def require_finite(name: str, value: Tensor) -> None:
     """Raise unless ``value`` is a floating-point tensor without NaN or infinity; reads no value on a GPU, see below."""
     require_tensor(name, value)
     if value.device.type == "cpu":
-        require(bool(value.isfinite().all()), name, "NaN or infinity", "finite everywhere")
+        require(
+            bool(value.isfinite().all()),
+            name,
+            "NaN or infinity",
+            "finite everywhere",
+        )
 
 
 def require_times(t: Tensor, name: str = "t") -> None:
@@ -36,4 +41,9 @@ def require_times(t: Tensor, name: str = "t") -> None:
     require(t.ndim <= 1, name, f"shape {tuple(t.shape)}", "of shape () or (B,)")
     if t.device.type == "cpu" and t.numel():
         low, high = torch.aminmax(t.detach())
-        require(bool(low >= 0) and bool(high <= 1), name, f"values from {low:g} to {high:g}", "in [0, 1]")
+        require(
+            bool(low >= 0) and bool(high <= 1),
+            name,
+            f"values from {low:g} to {high:g}",
+            "in [0, 1]",
+        )

@@ -19,7 +19,7 @@ import torch
 from torch import Tensor
 
 from ._checks import require
-from .samplers import Step, euler_maruyama
+from .samplers import Noise, Step, euler_maruyama
 from .score import Score, denoise
 from .sde import SDE
 
@@ -68,7 +68,9 @@ class Law(NamedTuple):
 
         It is as fine as they are: a law of few nodes is compared with few quantiles of the target.
         """
-        distance = (self.x - target.quantile(self.levels.clamp(1e-300, 1 - 1e-16))).abs()[:, 0]
+        distance = (
+            self.x - target.quantile(self.levels.clamp(1e-300, 1 - 1e-16))
+        ).abs()[:, 0]
         return (self.weights * distance).sum().item()
 
     def kolmogorov(self, target: Target) -> float:
@@ -77,12 +79,21 @@ class Law(NamedTuple):
 
 
 def _interpolate(x: Tensor, nodes: Tensor, values: Tensor) -> Tensor:
-    return torch.as_tensor(np.interp(x.cpu().numpy(), nodes.cpu().numpy(), values.cpu().numpy())).to(x)
+    return torch.as_tensor(
+        np.interp(x.cpu().numpy(), nodes.cpu().numpy(), values.cpu().numpy())
+    ).to(x)
 
 
-def tabulate(log_prob: Callable[[Tensor], Tensor], extent: Tensor, n: int = 3000) -> Law:
+def tabulate(
+    log_prob: Callable[[Tensor], Tensor], extent: Tensor, n: int = 3000
+) -> Law:
     """The law of density proportional to ``exp(log_prob(x))`` on ``n`` equal steps from ``-extent`` to ``extent``."""
-    x = extent * torch.linspace(-1, 1, n, dtype=extent.dtype, device=extent.device)[:, None]
+    x = (
+        extent
+        * torch.linspace(-1, 1, n, dtype=extent.dtype, device=extent.device)[
+            :, None
+        ]
+    )
     return Law(x, torch.softmax(log_prob(x), 0))
 
 
@@ -98,23 +109,38 @@ def spread(law: Law, mean: Tensor, std: Tensor, per_std: float) -> Law:
     heavy = law.weights > 1e-16 * law.weights.max()
     mean, std, weights = mean[heavy, 0], std[heavy, 0], law.weights[heavy]
     gaps = mean.diff().abs() / std[1:]
-    aliasing = (weights[1:] * 2 * torch.exp(-2 * (math.pi / gaps) ** 2)).sum().item()
-    require(aliasing < TOLERANCE, "per_std", per_std, f"larger: the nodes are so coarse that mass {aliasing:.0e} is misplaced")
+    aliasing = (
+        (weights[1:] * 2 * torch.exp(-2 * (math.pi / gaps) ** 2)).sum().item()
+    )
+    require(
+        aliasing < TOLERANCE,
+        "per_std",
+        per_std,
+        f"larger: the nodes are so coarse that mass {aliasing:.0e} is misplaced",
+    )
     low, high = (mean - REACH * std).min(), (mean + REACH * std).max()
     spacing = std.min() / per_std
     # Each old node reaches only the fresh nodes within REACH standard deviations: a band, not a full matrix.
     first = ((mean - REACH * std - low) / spacing).long()
-    band = torch.arange(int(2 * REACH * std.max() / spacing) + 2, device=mean.device)
+    band = torch.arange(
+        int(2 * REACH * std.max() / spacing) + 2, device=mean.device
+    )
     index = first[:, None] + band
     u = (low + spacing * index - mean[:, None]) / std[:, None]
     mass = torch.exp(-(u**2) / 2) * (weights / std)[:, None]
-    density = torch.bincount(index.flatten(), mass.flatten(), minlength=int((high - low) / spacing) + 1)
-    y = low + spacing * torch.arange(len(density), dtype=mean.dtype, device=mean.device)
+    density = torch.bincount(
+        index.flatten(), mass.flatten(), minlength=int((high - low) / spacing) + 1
+    )
+    y = low + spacing * torch.arange(
+        len(density), dtype=mean.dtype, device=mean.device
+    )
     return Law(y[:, None], density / density.sum())
 
 
 @torch.no_grad()
-def propagate(law: Law, score: Score, sde: SDE, step: Step, ts: Tensor, per_std: float = 5.0) -> Law:
+def propagate(
+    law: Law, score: Score, sde: SDE, step: Step, ts: Tensor, per_std: float = 5.0
+) -> Law:
     """The law at ``ts[-1]`` of what a sampler makes of ``law`` at ``ts[0]``, one step between each two times.
 
     Args:
@@ -123,13 +149,39 @@ def propagate(law: Law, score: Score, sde: SDE, step: Step, ts: Tensor, per_std:
         per_std: Nodes in each standard deviation of the noise, after a noisy step; large steps need more.
 
     Raises:
-        ValueError: if ``per_std`` is too small for the result to be exact to about 1e-6.
+        ValueError: if ``per_std`` is too small for the result to be exact to about 1e-6, or the step's noise enters in
+            another way (several draws, or a size that depends on the draw).
     """
-    for (t, s), part in itertools.product(itertools.pairwise(ts), getattr(step, "parts", [step])):
+    for part in getattr(step, "parts", [step]):
+        _require_one_additive_noise(part, score, sde, law.x, ts[0], ts[1])
+    for (t, s), part in itertools.product(
+        itertools.pairwise(ts), getattr(step, "parts", [step])
+    ):
         mean = part(score, sde, law.x, t, s, noise=torch.zeros_like)
         std = part(score, sde, law.x, t, s, noise=torch.ones_like) - mean
-        law = spread(law, mean, std, per_std) if bool((std > 0).any()) else Law(mean, law.weights)
+        noisy = bool((std > 0).any())
+        law = spread(law, mean, std, per_std) if noisy else Law(mean, law.weights)
     return law
+
+
+def _require_one_additive_noise(
+    step: Step, score: Score, sde: SDE, x: Tensor, t: Tensor, s: Tensor
+) -> None:
+    """Refuse a step whose law zeros and ones for noise do not tell."""
+    draws = []
+
+    def constant(value: float) -> Noise:
+        return lambda x: draws.append(value) or torch.full_like(x, value)
+
+    zero, one, two = (
+        step(score, sde, x, t, s, noise=constant(v)) for v in (0, 1, 2)
+    )
+    once = len(draws) in (0, 3)
+    additive = torch.allclose(two - zero, 2 * (one - zero), rtol=1e-6, atol=1e-9)
+    allowed = (
+        "one that adds one draw of noise times a function of x, or a chain of such"
+    )
+    require(once and additive, "step", "one whose noise enters otherwise", allowed)
 
 
 @torch.no_grad()
@@ -150,6 +202,10 @@ def sampler_law(
         per_std: As for :func:`propagate`, like ``step``.
     """
     ts = torch.linspace(1, t_min, n_steps + 1, dtype=torch.float64, device=device)
-    law = tabulate(sde.prior_log_prob, REACH * sde.sigma(ts[0])) if start is None else start
+    law = (
+        tabulate(sde.prior_log_prob, REACH * sde.sigma(ts[0]))
+        if start is None
+        else start
+    )
     law = propagate(law, score, sde, step, ts, per_std)
     return law.push(lambda x: denoise(score, sde, x, ts[-1]))

@@ -22,7 +22,9 @@ Divergence = Callable[[Callable[[Tensor], Tensor], Tensor], tuple[Tensor, Tensor
 """``divergence(v, x) -> (v(x), div v(x))``, shaped like ``x`` and ``(B,)``."""
 
 
-def exact_divergence(v: Callable[[Tensor], Tensor], x: Tensor) -> tuple[Tensor, Tensor]:
+def exact_divergence(
+    v: Callable[[Tensor], Tensor], x: Tensor
+) -> tuple[Tensor, Tensor]:
     """``v(x)`` and the trace of its Jacobian, by one backward pass for all ``d`` coordinates together.
 
     Each row of ``v(x)`` must depend on the same row of ``x`` only. Memory grows with ``d`` times the batch.
@@ -30,8 +32,12 @@ def exact_divergence(v: Callable[[Tensor], Tensor], x: Tensor) -> tuple[Tensor, 
     with torch.enable_grad():
         x = x.detach().requires_grad_()
         out = v(x)
-        basis = torch.eye(x.shape[1:].numel(), dtype=x.dtype, device=x.device).reshape(-1, 1, *x.shape[1:])
-        rows = torch.autograd.grad(out, x, basis.expand(-1, *x.shape), is_grads_batched=True)[0]
+        basis = torch.eye(
+            x.shape[1:].numel(), dtype=x.dtype, device=x.device
+        ).reshape(-1, 1, *x.shape[1:])
+        rows = torch.autograd.grad(
+            out, x, basis.expand(-1, *x.shape), is_grads_batched=True
+        )[0]
     return out.detach(), (rows * basis).flatten(2).sum((0, 2))
 
 
@@ -47,8 +53,15 @@ def hutchinson(probe: Tensor) -> Divergence:
         ValueError: when called at states of another shape.
     """
 
-    def divergence(v: Callable[[Tensor], Tensor], x: Tensor) -> tuple[Tensor, Tensor]:
-        require(probe.shape == x.shape, "probe", f"shape {tuple(probe.shape)}", f"shaped like x, {tuple(x.shape)}")
+    def divergence(
+        v: Callable[[Tensor], Tensor], x: Tensor
+    ) -> tuple[Tensor, Tensor]:
+        require(
+            probe.shape == x.shape,
+            "probe",
+            f"shape {tuple(probe.shape)}",
+            f"shaped like x, {tuple(x.shape)}",
+        )
         with torch.enable_grad():
             x = x.detach().requires_grad_()
             out = v(x)
@@ -60,7 +73,10 @@ def hutchinson(probe: Tensor) -> Divergence:
 
 def rademacher(x: Tensor, generator: torch.Generator | None = None) -> Tensor:
     """Independent random signs shaped like ``x``: as a probe they leave the Jacobian's diagonal out of the variance."""
-    return 2 * torch.randint(0, 2, x.shape, generator=generator, device=x.device).to(x) - 1
+    return (
+        2 * torch.randint(0, 2, x.shape, generator=generator, device=x.device).to(x)
+        - 1
+    )
 
 
 def solve_flow(
@@ -112,23 +128,47 @@ def solve_flow(
             parts = divergence(v, y) if divergence else (v(y),)
         out = torch.cat([part.flatten() for part in parts]).double().cpu().numpy()
         if not np.isfinite(out).all():
-            raise FloatingPointError(f"the flow has no finite velocity or divergence at t = {time:g}")
+            raise FloatingPointError(
+                f"the flow has no finite velocity or divergence at t = {time:g}"
+            )
         return out
 
-    start = torch.cat([x.flatten(), x.new_zeros(len(x) if divergence else 0)]).detach().double().cpu().numpy()
+    start = (
+        torch.cat([x.flatten(), x.new_zeros(len(x) if divergence else 0)])
+        .detach()
+        .double()
+        .cpu()
+        .numpy()
+    )
     solution = solve_ivp(rate, (t0, t1), start, method="RK45", rtol=rtol, atol=atol)
     if not solution.success:
-        raise RuntimeError(f"the flow could not be solved from t = {t0} to {t1}: {solution.message}")
+        raise RuntimeError(
+            f"the flow could not be solved from t = {t0} to {t1}: {solution.message}"
+        )
     x1, integral = split(solution.y[:, -1])
     return x1, integral if divergence else x.new_zeros(len(x)), solution.nfev
 
 
-def encode(score: Score, sde: SDE, x: Tensor, t_min: float = 1e-5, rtol: float = 1e-5, atol: float = 1e-5) -> Tensor:
+def encode(
+    score: Score,
+    sde: SDE,
+    x: Tensor,
+    t_min: float = 1e-5,
+    rtol: float = 1e-5,
+    atol: float = 1e-5,
+) -> Tensor:
     """The codes of data ``x``: where the flow carries them from ``t_min`` to time 1, shaped like ``x``."""
     return solve_flow(score, sde, x, t_min, 1.0, None, rtol, atol)[0]
 
 
-def decode(score: Score, sde: SDE, z: Tensor, t_min: float = 1e-5, rtol: float = 1e-5, atol: float = 1e-5) -> Tensor:
+def decode(
+    score: Score,
+    sde: SDE,
+    z: Tensor,
+    t_min: float = 1e-5,
+    rtol: float = 1e-5,
+    atol: float = 1e-5,
+) -> Tensor:
     """The inverse of :func:`encode`: data of codes ``z``, shaped like ``z``."""
     return solve_flow(score, sde, z, 1.0, t_min, None, rtol, atol)[0]
 

@@ -22,7 +22,9 @@ class Distance(NamedTuple):
         return f"{self.value:.4f} (floor {self.floor:.4f})"
 
 
-def wasserstein(x: Tensor, quantile: Callable[[Tensor], Tensor], n_levels: int = 20_000) -> Distance:
+def wasserstein(
+    x: Tensor, quantile: Callable[[Tensor], Tensor], n_levels: int = 20_000
+) -> Distance:
     r"""1-Wasserstein distance of points ``x`` of shape ``(n, 1)`` to the law with the given quantile function.
 
     The floor is exact (Fubini, then the mean absolute deviation of a binomial):
@@ -33,11 +35,17 @@ def wasserstein(x: Tensor, quantile: Callable[[Tensor], Tensor], n_levels: int =
         n_levels: The law is read at the midpoints of this many equal slices of (0, 1).
     """
     _require_points(x)
-    levels = (torch.arange(n_levels, dtype=torch.float64, device=x.device) + 0.5) / n_levels
+    levels = (
+        torch.arange(n_levels, dtype=torch.float64, device=x.device) + 0.5
+    ) / n_levels
     law = quantile(levels)[:, 0].cpu().numpy()
     value = stats.wasserstein_distance(x[:, 0].detach().double().cpu().numpy(), law)
-    between = np.arange(1, n_levels) / n_levels  # F on the gap between one law point and the next
-    return Distance(float(value), float(_binomial_deviation(len(x), between) @ np.diff(law)))
+    between = (
+        np.arange(1, n_levels) / n_levels
+    )  # F on the gap between one law point and the next
+    return Distance(
+        float(value), float(_binomial_deviation(len(x), between) @ np.diff(law))
+    )
 
 
 def kolmogorov_smirnov(x: Tensor, cdf: Callable[[Tensor], Tensor]) -> Distance:
@@ -51,7 +59,9 @@ def kolmogorov_smirnov(x: Tensor, cdf: Callable[[Tensor], Tensor]) -> Distance:
     def cdf_of_array(points: np.ndarray) -> np.ndarray:
         return cdf(torch.as_tensor(points)[:, None].to(x.device)).cpu().numpy()
 
-    value = stats.kstest(x[:, 0].detach().double().cpu().numpy(), cdf_of_array).statistic
+    value = stats.kstest(
+        x[:, 0].detach().double().cpu().numpy(), cdf_of_array
+    ).statistic
     return Distance(float(value), _kolmogorov_floor(len(x)))
 
 
@@ -68,4 +78,9 @@ def _binomial_deviation(n: int, p: np.ndarray) -> np.ndarray:
 
 def _require_points(x: Tensor) -> None:
     require_finite("x", x)
-    require(x.ndim == 2 and x.shape[1] == 1 and len(x) > 0, "x", f"shape {tuple(x.shape)}", "of shape (n, 1), n >= 1")
+    require(
+        x.ndim == 2 and x.shape[1] == 1 and len(x) > 0,
+        "x",
+        f"shape {tuple(x.shape)}",
+        "of shape (n, 1), n >= 1",
+    )

@@ -43,13 +43,24 @@ class MLP(nn.Module):
         scale: Their standard deviation, in cycles per unit of time.
     """
 
-    def __init__(self, dim: int, width: int = 64, depth: int = 3, n_features: int = 8, scale: float = 1.0):
+    def __init__(
+        self,
+        dim: int,
+        width: int = 64,
+        depth: int = 3,
+        n_features: int = 8,
+        scale: float = 1.0,
+    ):
         super().__init__()
         for name, value in (("dim", dim), ("width", width), ("depth", depth)):
             require(value >= 1, name, value, "at least 1")
         self.time = GaussianFourierFeatures(n_features, scale)
         widths = [dim + 1 + 2 * n_features] + [width] * depth
-        hidden = [layer for a, b in zip(widths, widths[1:]) for layer in (nn.Linear(a, b), nn.SiLU())]
+        hidden = [
+            layer
+            for a, b in zip(widths, widths[1:])
+            for layer in (nn.Linear(a, b), nn.SiLU())
+        ]
         self.layers = nn.Sequential(*hidden, nn.Linear(width, dim))
 
     def forward(self, x: Tensor, t: Tensor) -> Tensor:

@@ -29,13 +29,21 @@ Step = Callable[..., Tensor]
 """``step(score, sde, x, t, s, noise=torch.randn_like) -> x_s``, with ``t > s`` of shape ``()`` or ``(B,)``."""
 
 
-def reverse_drift(score: Score, sde: SDE, x: Tensor, t: Tensor, eta: float = 1.0) -> Tensor:
+def reverse_drift(
+    score: Score, sde: SDE, x: Tensor, t: Tensor, eta: float = 1.0
+) -> Tensor:
     """Drift of the family above, shaped like ``x``: the reverse-time SDE's at ``eta = 1``, the flow ODE's at 0."""
     return sde.drift(x, t) - (1 + eta**2) / 2 * like(sde.g(t), x) ** 2 * score(x, t)
 
 
 def euler_maruyama(
-    score: Score, sde: SDE, x: Tensor, t: Tensor, s: Tensor, noise: Noise = torch.randn_like, eta: float = 1.0
+    score: Score,
+    sde: SDE,
+    x: Tensor,
+    t: Tensor,
+    s: Tensor,
+    noise: Noise = torch.randn_like,
+    eta: float = 1.0,
 ) -> Tensor:
     """Euler-Maruyama from ``t`` back to ``s``; with ``eta = 0``, Euler's method on the flow ODE.
 
@@ -47,7 +55,12 @@ def euler_maruyama(
 
 
 def reverse_diffusion(
-    score: Score, sde: SDE, x: Tensor, t: Tensor, s: Tensor, noise: Noise = torch.randn_like
+    score: Score,
+    sde: SDE,
+    x: Tensor,
+    t: Tensor,
+    s: Tensor,
+    noise: Noise = torch.randn_like,
 ) -> Tensor:
     """Discretise the reverse SDE as the forward chain is: ``(2 - r) x + q^2 score + q z`` (Song et al. 2021, Eq. 46).
 
@@ -57,7 +70,14 @@ def reverse_diffusion(
     return (2 - r) * x + q**2 * score(x, t) + q * noise(x)
 
 
-def ancestral(score: Score, sde: SDE, x: Tensor, t: Tensor, s: Tensor, noise: Noise = torch.randn_like) -> Tensor:
+def ancestral(
+    score: Score,
+    sde: SDE,
+    x: Tensor,
+    t: Tensor,
+    s: Tensor,
+    noise: Noise = torch.randn_like,
+) -> Tensor:
     """Draw from ``p(x_s | x_t, x_0)`` at ``x_0 = E[x_0 | x_t]``: ``(x + q^2 score) / r + q sigma(s) / sigma(t) z``.
 
     DDPM's sampler for VP (Ho et al. 2020, Eq. 11, with the smaller of its two variances) and SMLD's for VE (Song et
@@ -68,7 +88,14 @@ def ancestral(score: Score, sde: SDE, x: Tensor, t: Tensor, s: Tensor, noise: No
     return (x + q**2 * score(x, t)) / r + std * noise(x)
 
 
-def heun(score: Score, sde: SDE, x: Tensor, t: Tensor, s: Tensor, noise: Noise = torch.randn_like) -> Tensor:
+def heun(
+    score: Score,
+    sde: SDE,
+    x: Tensor,
+    t: Tensor,
+    s: Tensor,
+    noise: Noise = torch.randn_like,
+) -> Tensor:
     """Heun's second-order step on the flow ODE, two score calls; ``noise`` is not used."""
     dt = like(t - s, x)
     slope = reverse_drift(score, sde, x, t, eta=0)
@@ -76,7 +103,14 @@ def heun(score: Score, sde: SDE, x: Tensor, t: Tensor, s: Tensor, noise: Noise =
     return x - (slope + slope_s) / 2 * dt
 
 
-def ddim(score: Score, sde: SDE, x: Tensor, t: Tensor, s: Tensor, noise: Noise = torch.randn_like) -> Tensor:
+def ddim(
+    score: Score,
+    sde: SDE,
+    x: Tensor,
+    t: Tensor,
+    s: Tensor,
+    noise: Noise = torch.randn_like,
+) -> Tensor:
     r"""First-order exponential integrator of the flow ODE: exact while :math:`E[x_0 \mid x_t]` stands still.
 
     ``alpha(s) x0 + sigma(s) z`` with ``x0, z`` the means of datum and noise given ``x_t`` (Song, Meng and Ermon 2021,
@@ -99,7 +133,13 @@ class DPMSolver2M:
         self._ended = []  # (s, x0, h) of the last two calls: two, so that repeating a call repeats its answer
 
     def __call__(
-        self, score: Score, sde: SDE, x: Tensor, t: Tensor, s: Tensor, noise: Noise = torch.randn_like
+        self,
+        score: Score,
+        sde: SDE,
+        x: Tensor,
+        t: Tensor,
+        s: Tensor,
+        noise: Noise = torch.randn_like,
     ) -> Tensor:
         x0, h = denoise(score, sde, x, t), _log_snr(sde, s) - _log_snr(sde, t)
         estimate = x0
@@ -107,7 +147,10 @@ class DPMSolver2M:
             if x0_before.shape == x0.shape and torch.equal(time, t):
                 estimate = x0 + like(h / (2 * h_before), x) * (x0 - x0_before)
         self._ended = [*self._ended[-1:], (s, x0, h)]
-        return like(sde.sigma(s) / sde.sigma(t), x) * x - like(sde.alpha(s) * torch.expm1(-h), x) * estimate
+        return (
+            like(sde.sigma(s) / sde.sigma(t), x) * x
+            - like(sde.alpha(s) * torch.expm1(-h), x) * estimate
+        )
 
 
 def _log_snr(sde: SDE, t: Tensor) -> Tensor:
@@ -133,7 +176,9 @@ def langevin(
 
     ``x + e score + sqrt(2 e) z`` with ``e = 2 r^2 (snr |z| / |score|)^2`` (Song et al. 2021, Alg. 4 and 5; ``r`` is the
     transition's, 1 for VE). Norms are each sample's own, so that no sample depends on its neighbours; the paper's code
-    averages them over the batch. On a point or two a vanishing score makes a huge step: use :func:`annealed_langevin`.
+    averages them over the batch. On ``N(0, I)`` the stationary variance is ``1 + snr^2`` for large ``d``; for small ``d``
+    more, however small the step, and below ``d = 3`` a vanishing score makes the step's moments infinite: there, use
+    :func:`annealed_langevin`.
     """
     r, _ = sde.transition(s, t)
     for _ in range(n_steps):
@@ -156,7 +201,8 @@ def annealed_langevin(
     r"""Langevin corrector with the step ``e = 2 (snr sigma(s))^2``, the same for every state, in any dimension.
 
     It is :func:`langevin`'s step where the score has the size of the kernel's, ``|score| = |z| / sigma(s)``, and the
-    schedule of annealed Langevin dynamics (Song and Ermon 2019, Alg. 1).
+    schedule of annealed Langevin dynamics (Song and Ermon 2019, Alg. 1). On a normal law of variance ``v`` the stationary
+    variance is ``v / (1 - e / 2v)``.
     """
     for _ in range(n_steps):
         x = _langevin_step(x, score(x, s), 2 * (snr * sde.sigma(s)) ** 2, noise(x))
@@ -168,7 +214,12 @@ def chain(*steps: Step) -> Step:
     require(len(steps) >= 1, "steps", "none", "at least one")
 
     def step(
-        score: Score, sde: SDE, x: Tensor, t: Tensor, s: Tensor, noise: Noise = torch.randn_like
+        score: Score,
+        sde: SDE,
+        x: Tensor,
+        t: Tensor,
+        s: Tensor,
+        noise: Noise = torch.randn_like,
     ) -> Tensor:
         for part in steps:
             x = part(score, sde, x, t, s, noise=noise)
@@ -180,7 +231,12 @@ def chain(*steps: Step) -> Step:
 
 @torch.no_grad()
 def reverse(
-    score: Score, sde: SDE, x: Tensor, ts: Tensor, step: Step, noise: Noise = torch.randn_like
+    score: Score,
+    sde: SDE,
+    x: Tensor,
+    ts: Tensor,
+    step: Step,
+    noise: Noise = torch.randn_like,
 ) -> Iterator[Tensor]:
     """Yield the states at ``ts[1], ts[2], ...``, starting from ``x`` at ``ts[0]``.
 
@@ -193,8 +249,18 @@ def reverse(
     """
     require_finite("x", x)
     require_times(ts, "ts")
-    require(ts.ndim == 1 and len(ts) >= 2, "ts", f"shape {tuple(ts.shape)}", "of shape (n + 1,) with n >= 1")
-    require(bool((ts.diff() < 0).all()), "ts", "times that do not", "strictly decreasing")
+    require(
+        ts.ndim == 1 and len(ts) >= 2,
+        "ts",
+        f"shape {tuple(ts.shape)}",
+        "of shape (n + 1,) with n >= 1",
+    )
+    require(
+        bool((ts.diff() < 0).all()),
+        "ts",
+        "times that do not",
+        "strictly decreasing",
+    )
     for t, s in itertools.pairwise(ts):
         x = step(score, sde, x, t, s, noise=noise)
         yield x

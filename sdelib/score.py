@@ -32,7 +32,9 @@ def grad_log(log_prob: Callable[[Tensor, Tensor], Tensor]) -> Score:
         twice = x.requires_grad and torch.is_grad_enabled()
         with torch.enable_grad():
             x = x if twice else x.detach().requires_grad_()
-            return torch.autograd.grad(log_prob(x, t).sum(), x, create_graph=twice)[0]
+            return torch.autograd.grad(log_prob(x, t).sum(), x, create_graph=twice)[
+                0
+            ]
 
     return score
 

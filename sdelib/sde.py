@@ -33,7 +33,12 @@ def like(c: Tensor, x: Tensor) -> Tensor:
     """
     if c.ndim == 0:
         return c
-    require(c.shape == x.shape[:1], "time", f"shape {tuple(c.shape)}", f"of shape () or {tuple(x.shape[:1])}")
+    require(
+        c.shape == x.shape[:1],
+        "time",
+        f"shape {tuple(c.shape)}",
+        f"of shape () or {tuple(x.shape[:1])}",
+    )
     return c.reshape(c.shape + (1,) * (x.ndim - 1))
 
 
@@ -90,7 +95,9 @@ class SDE:
         """``alpha(t) x_0 + sigma(t) z``: where the noise ``z`` takes the datum ``x_0`` by time ``t``, shaped like both."""
         return like(self.alpha(t), x0) * x0 + like(self.sigma(t), x0) * z
 
-    def perturb(self, x0: Tensor, t: Tensor, generator: torch.Generator | None = None) -> tuple[Tensor, Tensor]:
+    def perturb(
+        self, x0: Tensor, t: Tensor, generator: torch.Generator | None = None
+    ) -> tuple[Tensor, Tensor]:
         """Draw ``x_t = alpha(t) x_0 + sigma(t) z`` from the kernel, in one normal draw; no path is simulated.
 
         Args:
@@ -121,7 +128,12 @@ class SDE:
         require_times(s, "s")
         require_times(t, "t")
         if s.device.type == "cpu":
-            require(bool((s <= t).all()), "s", f"values up to {s.max():g}", f"at most t = {t.min():g}")
+            require(
+                bool((s <= t).all()),
+                "s",
+                f"values up to {s.max():g}",
+                f"at most t = {t.min():g}",
+            )
         dtype = torch.promote_types(s.dtype, t.dtype)
         s, t = s.double(), t.double()
         r = self.alpha(t) / self.alpha(s)
@@ -144,7 +156,12 @@ class SDE:
 
     def prior_log_prob(self, x: Tensor) -> Tensor:
         """Log-density of the prior at ``x`` of shape ``(B, *event)``, in nats, shape ``(B,)``."""
-        return torch.distributions.Normal(0.0, self.sigma(x.new_ones(()))).log_prob(x).flatten(1).sum(1)
+        return (
+            torch.distributions.Normal(0.0, self.sigma(x.new_ones(())))
+            .log_prob(x)
+            .flatten(1)
+            .sum(1)
+        )
 
 
 @dataclass(frozen=True)
@@ -185,7 +202,11 @@ class VESDE(SDE):
         return torch.zeros_like(t)
 
     def g(self, t: Tensor) -> Tensor:
-        return self.sigma_min * torch.exp(t * self.log_ratio) * math.sqrt(2 * self.log_ratio)
+        return (
+            self.sigma_min
+            * torch.exp(t * self.log_ratio)
+            * math.sqrt(2 * self.log_ratio)
+        )
 
     def alpha(self, t: Tensor) -> Tensor:
         return torch.ones_like(t)

@@ -27,7 +27,9 @@ Times = Callable[[Tensor, torch.Generator | None], Tensor]
 
 def uniform(x0: Tensor, generator: torch.Generator | None = None) -> Tensor:
     """Independent uniform numbers, one a datum."""
-    return torch.rand(len(x0), generator=generator, dtype=x0.dtype, device=x0.device)
+    return torch.rand(
+        len(x0), generator=generator, dtype=x0.dtype, device=x0.device
+    )
 
 
 def low_discrepancy(x0: Tensor, generator: torch.Generator | None = None) -> Tensor:
@@ -78,7 +80,15 @@ def dsm_loss(
     Raises:
         ValueError: if ``t_min`` lies outside (0, 1) or ``x0`` holds NaN or infinity.
     """
-    return _mean(lambda t, z: dsm_error(score, sde, x0, t, z), sde, x0, weight, t_min, generator, times)
+    return _mean(
+        lambda t, z: dsm_error(score, sde, x0, t, z),
+        sde,
+        x0,
+        weight,
+        t_min,
+        generator,
+        times,
+    )
 
 
 def ism_error(score: Score, sde: SDE, x0: Tensor, t: Tensor, z: Tensor) -> Tensor:
@@ -94,12 +104,18 @@ def ism_error(score: Score, sde: SDE, x0: Tensor, t: Tensor, z: Tensor) -> Tenso
         s = score(x_t, t)
         divergence = torch.zeros_like(s.flatten(1)[:, 0])
         for i, column in enumerate(s.flatten(1).unbind(1)):
-            row = torch.autograd.grad(column.sum(), x_t, create_graph=graph, retain_graph=True)[0]
+            row = torch.autograd.grad(
+                column.sum(), x_t, create_graph=graph, retain_graph=True
+            )[0]
             divergence = divergence + row.flatten(1)[:, i]
-    return like(sde.sigma(t), divergence) ** 2 * (s.flatten(1).square().sum(1) + 2 * divergence)
+    return like(sde.sigma(t), divergence) ** 2 * (
+        s.flatten(1).square().sum(1) + 2 * divergence
+    )
 
 
-def ssm_error(score: Score, sde: SDE, x0: Tensor, t: Tensor, z: Tensor, v: Tensor) -> Tensor:
+def ssm_error(
+    score: Score, sde: SDE, x0: Tensor, t: Tensor, z: Tensor, v: Tensor
+) -> Tensor:
     r"""The sliced loss of each datum, :math:`\sigma^2\,(\lVert s \rVert^2 + 2\, v^\top \nabla (v^\top s))` at :math:`x_t`, shape ``(B,)``.
 
     Args:
@@ -112,7 +128,9 @@ def ssm_error(score: Score, sde: SDE, x0: Tensor, t: Tensor, z: Tensor, v: Tenso
         s = score(x_t, t)
         row = torch.autograd.grad((v * s).sum(), x_t, create_graph=graph)[0]
     slope = (v * row).flatten(1).sum(1)
-    return like(sde.sigma(t), slope) ** 2 * (s.flatten(1).square().sum(1) + 2 * slope)
+    return like(sde.sigma(t), slope) ** 2 * (
+        s.flatten(1).square().sum(1) + 2 * slope
+    )
 
 
 def ism_loss(
@@ -131,7 +149,15 @@ def ism_loss(
     Same arguments, default weight, draws, errors and minimiser as :func:`dsm_loss`, and a minimum lower by the mean of
     :math:`\lambda(t)\, d / \sigma(t)^2`. Costs ``d`` derivative passes, see :func:`ism_error`.
     """
-    return _mean(lambda t, z: ism_error(score, sde, x0, t, z), sde, x0, weight, t_min, generator, times)
+    return _mean(
+        lambda t, z: ism_error(score, sde, x0, t, z),
+        sde,
+        x0,
+        weight,
+        t_min,
+        generator,
+        times,
+    )
 
 
 def ssm_loss(
@@ -148,6 +174,7 @@ def ssm_loss(
     This is the variance-reduced form of Song et al. (2020), whose first term is the full :math:`\lVert s \rVert^2`. Same
     arguments and errors as :func:`dsm_loss`; one derivative pass in any dimension.
     """
+
     def error(t: Tensor, z: Tensor) -> Tensor:
         return ssm_error(score, sde, x0, t, z, randn_like(x0, generator).sign())
 
@@ -168,7 +195,9 @@ def _mean(
     require_finite("x0", x0)
     t = t_min + (1 - t_min) * times(x0, generator)
     errors = error(t, randn_like(x0, generator))
-    return (errors if weight is None else weight(t) / sde.sigma(t) ** 2 * errors).mean()
+    return (
+        errors if weight is None else weight(t) / sde.sigma(t) ** 2 * errors
+    ).mean()
 
 
 def fit(
@@ -201,7 +230,11 @@ def fit(
     require(n_steps >= 1, "n_steps", n_steps, "at least 1")
     require(0 <= ema_decay < 1, "ema_decay", ema_decay, "in [0, 1)")
     optimizer = optimizer or torch.optim.Adam(net.parameters(), lr=1e-3)
-    average = AveragedModel(net, multi_avg_fn=get_ema_multi_avg_fn(ema_decay)) if ema_decay else None
+    average = (
+        AveragedModel(net, multi_avg_fn=get_ema_multi_avg_fn(ema_decay))
+        if ema_decay
+        else None
+    )
     history = []
     steps = tqdm(range(n_steps), desc="training") if progress else range(n_steps)
     for i in steps:
@@ -214,10 +247,14 @@ def fit(
         if average:
             average.update_parameters(net)
         history.append(value.detach())
-        if (i + 1) % 100 == 0 or i + 1 == n_steps:  # reading the loss waits for the device, so only now and then
+        if (
+            (i + 1) % 100 == 0 or i + 1 == n_steps
+        ):  # reading the loss waits for the device, so only now and then
             recent = torch.stack(history[-100:]).mean().item()
             if not math.isfinite(recent):
-                raise FloatingPointError(f"the loss became {recent} within the 100 steps before step {i + 1}")
+                raise FloatingPointError(
+                    f"the loss became {recent} within the 100 steps before step {i + 1}"
+                )
             if progress:
                 steps.set_postfix(loss=f"{recent:.4f}")
     if average:

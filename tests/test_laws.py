@@ -1,6 +1,7 @@
 """Laws without Monte Carlo, against Gaussians, whose every step is a closed form."""
 
 import math
+from functools import partial
 
 import pytest
 import torch
@@ -9,7 +10,7 @@ from torch.testing import assert_close
 
 from sdelib.data import GaussianMixture, deck_mixture
 from sdelib.laws import REACH, Law, sampler_law, spread, tabulate
-from sdelib.samplers import euler_maruyama
+from sdelib.samplers import annealed_langevin, chain, euler_maruyama, langevin
 from sdelib.score import exact_score
 from sdelib.sde import VPSDE
 
@@ -79,3 +80,12 @@ def test_nodes_too_coarse_for_the_noise_are_refused():
     sde = VPSDE()
     with pytest.raises(ValueError, match="per_std must be larger"):
         sampler_law(exact_score(sde, deck_mixture()), sde, euler_maruyama, n_steps=10, per_std=1.0)
+
+
+@pytest.mark.parametrize("step", [langevin, partial(annealed_langevin, n_steps=2)])
+@pytest.mark.parametrize("wrap", [lambda step: step, lambda step: chain(euler_maruyama, step)], ids=["alone", "chained"])
+def test_a_step_whose_law_two_probes_do_not_tell_is_refused(step, wrap):
+    # the size of a Langevin step may depend on its noise, and two draws add in squares, not in lengths
+    sde = VPSDE()
+    with pytest.raises(ValueError, match="step must be one that adds one draw of noise"):
+        sampler_law(exact_score(sde, deck_mixture()), sde, wrap(step), n_steps=5)
