@@ -26,6 +26,7 @@ from nbclient import NotebookClient
 from nbclient.exceptions import CellExecutionError
 
 BOOK = Path(__file__).resolve().parent
+LEDGER = BOOK / "_ledger.md"  # included by the introduction
 COVER = "fig-mixture-paths"  # the figure that the README shows
 CODE_CELL = re.compile(r"^```\{code-cell\}.*?^```$", re.MULTILINE | re.DOTALL)
 
@@ -88,6 +89,23 @@ def figure(nb: nbformat.NotebookNode, name: str) -> bytes | None:
     return None
 
 
+def ledger() -> str:
+    """The table of claims: every cell whose metadata hold a `claim`, with the section in which it was checked.
+
+    A cell is listed once it has run; its assertions stand in the cell, so that it ran means that they held.
+    """
+    rows = ["| claim | source | checked in | verdict |", "|---|---|---|---|"]
+    for path in sorted(BOOK.glob("[0-9][0-9]_*.ipynb")):
+        section = ""
+        for cell in nbformat.read(path, 4).cells:
+            if cell.cell_type == "markdown":
+                section = (re.findall(r"^#+ (.*)$", cell.source, re.MULTILINE) or [section])[-1]
+            elif (claim := cell.metadata.get("claim")) and cell.execution_count:
+                place = f"{{doc}}`{path.stem}`: {section}"
+                rows.append(f"| {claim.says} | {claim.source} | {place} | {claim.verdict} |")
+    return "\n".join(rows) + "\n"
+
+
 def execute(path: Path) -> None:
     """Run the chapter whose text is at `path` and write its notebook; on an error, write nothing."""
     text = path.read_text()
@@ -115,6 +133,7 @@ def main(names: list[str]) -> None:
         except CellExecutionError as error:
             sys.exit(f"{path.name}: {error}")
         print(f"{path.stem}: {time.perf_counter() - start:.1f} s", flush=True)
+    LEDGER.write_text(ledger())
 
 
 if __name__ == "__main__":

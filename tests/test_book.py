@@ -9,7 +9,7 @@ import nbformat
 import pytest
 import seeds
 import yaml
-from execute import COVER, figure, notebook, repository, with_setup
+from execute import COVER, LEDGER, figure, ledger, notebook, repository, with_setup
 
 ROOT = Path(__file__).resolve().parents[1]
 BOOK = ROOT / "book"
@@ -91,7 +91,7 @@ def test_table_of_contents_lists_what_there_is():
     listed = [toc["root"]] + [entry["file"] for part in parts for entry in part["chapters"]]
     # A page is named without its suffix; a chapter with it, because of its two files Sphinx is to read the executed one.
     assert [name for name in listed if name.endswith(".ipynb")] == [f"book/{path.name}.ipynb" for path in CHAPTERS]
-    pages = {f"book/{path.stem}" for path in BOOK.glob("*.md") if path.with_suffix("") not in CHAPTERS}
+    pages = {f"book/{path.stem}" for path in BOOK.glob("[!_]*.md") if path.with_suffix("") not in CHAPTERS}
     assert {name for name in listed if not name.endswith(".ipynb")} == pages
 
 
@@ -105,6 +105,15 @@ def test_readme_shows_a_figure_of_the_book():
     shown = re.search(r"!\[.*\]\((.*)\)", (ROOT / "README.md").read_text())[1]
     figures = [figure(nbformat.read(path.with_suffix(".ipynb"), 4), COVER) for path in CHAPTERS]
     assert (ROOT / shown).read_bytes() in figures
+
+
+def test_ledger_is_current_and_its_claims_are_asserted(code_cells):
+    assert LEDGER.read_text() == ledger(), "the claims changed: run `make chapters`"
+    for cell in code_cells:
+        if claim := cell.metadata.get("claim"):
+            assert set(claim) == {"says", "source", "verdict"}
+            assert claim.verdict in ("verified", "contradicted", "not at this scale")
+            assert "assert" in cell.source, f"a claim is checked by an assertion in its own cell:\n{cell.source}"
 
 
 def test_stored_seeds_come_from_the_chapters_code():
