@@ -9,6 +9,7 @@ from dataclasses import dataclass
 
 import pytest
 import test_data
+import test_guidance
 import test_samplers
 import test_score
 import test_sde
@@ -133,6 +134,14 @@ def deviation_for_variance():
     return GaussianMixture(torch.full((2,), 0.5), torch.tensor([[-3.0], [3.0]]), torch.tensor([[0.25**2], [1.0]]))
 
 
+def mean_from_the_noisy_state(score, sde, y, known):
+    def conditional(x, t):
+        kernel = (like(sde.alpha(t), x) * x - x) / like(sde.sigma(t), x) ** 2
+        return torch.where(known, kernel, score(x, t))
+
+    return conditional
+
+
 def target_of_the_wrong_sign(score, sde, x0, weight=None, t_min=1e-3, generator=None, times=uniform):
     t = t_min + (1 - t_min) * times(x0, generator)
     z = randn_like(x0, generator)
@@ -219,6 +228,13 @@ WRONG = [
         test_samplers.test_a_chain_applies_its_parts_in_order,
         (VP, TARGET),
         (test_samplers, "chain"),
+    ),
+    Wrong(
+        "inpainting mean built from the noisy state",
+        mean_from_the_noisy_state,
+        test_guidance.test_known_coordinates_follow_the_kernel_from_the_clean_values,
+        (VP, TARGET),
+        (test_guidance, "inpaint"),
     ),
     Wrong(
         "sub-VP without a corrector step",
