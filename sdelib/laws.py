@@ -160,7 +160,17 @@ def propagate(
         mean = part(score, sde, law.x, t, s, noise=torch.zeros_like)
         std = part(score, sde, law.x, t, s, noise=torch.ones_like) - mean
         noisy = bool((std > 0).any())
-        law = spread(law, mean, std, per_std) if noisy else Law(mean, law.weights)
+        if noisy:
+            law = spread(law, mean, std, per_std)
+        else:
+            folded = law.weights[1:][mean.diff(dim=0)[:, 0] < 0].sum().item()
+            require(
+                folded < TOLERANCE,
+                "step",
+                f"one that folds mass {folded:.0e}",
+                "increasing in x",
+            )
+            law = Law(mean, law.weights)
     return law
 
 
