@@ -17,7 +17,7 @@ import test_training
 import torch
 
 from sdelib.data import GaussianMixture
-from sdelib.samplers import chain, langevin
+from sdelib.samplers import chain, euler_maruyama, langevin
 from sdelib.sde import SDE, SubVPSDE, VESDE, VPSDE, like, randn_like
 from sdelib.training import uniform
 
@@ -101,8 +101,14 @@ def step_doubled(score, sde, x, t, s, noise=torch.randn_like):
 
 
 def coefficients_of_the_reversed_time(score, sde, x, t, s, noise=torch.randn_like):
-    drift = sde.drift(x, 1 - t * 0.9) - sde.g(1 - t * 0.9) ** 2 * score(x, t)
-    return x - drift * (t - s) + sde.g(1 - t * 0.9) * (t - s).sqrt() * noise(x)
+    drift = sde.drift(x, 1 - t) - sde.g(1 - t) ** 2 * score(x, t)
+    return x - drift * (t - s) + sde.g(1 - t) * (t - s).sqrt() * noise(x)
+
+
+def signs_of_the_other_clock(score, sde, x, t, s, noise=torch.randn_like):
+    u = 1 - t
+    drift = sde.drift(x, u) - sde.g(u) ** 2 * score(x, t)
+    return x + drift * (t - s) + sde.g(u) * (t - s).sqrt() * noise(x)
 
 
 def step_of_one_thousandth(score, sde, x, t, s, noise=torch.randn_like):
@@ -165,6 +171,7 @@ def wrong_step(says: str, step: Callable, test: Callable, sde: SDE = VP) -> Wron
 
 
 MOMENTS = test_sde.test_kernel_solves_the_moment_odes
+ALONE = test_samplers.test_a_step_treats_every_state_alone
 LIMIT = test_samplers.test_noisy_steps_are_the_reverse_sde_in_the_limit
 WRONG = [
     Wrong("VP mean exp(-int beta), without the 1/2", shrink_twice, MOMENTS, (VP,), (VPSDE, "alpha")),
@@ -215,15 +222,14 @@ WRONG = [
         (test_samplers, "reverse_drift"),
     ),
     wrong_step("reverse SDE with the score's sign turned", plus_for_minus, LIMIT),
-    wrong_step("reverse SDE with the drift's dt twice", step_doubled, LIMIT),
+    wrong_step("reverse SDE with its drift doubled", step_doubled, LIMIT),
+    wrong_step("reverse SDE as in the deck: signs of one clock, coefficients of the other", signs_of_the_other_clock, LIMIT),
     wrong_step("reverse SDE with its coefficients at T - t", coefficients_of_the_reversed_time, LIMIT),
     wrong_step("a grid that ends at t_min stepped with dt = 1 / N", step_of_one_thousandth, LIMIT),
     wrong_step("noise multiplied by its variance", variance_for_its_root, LIMIT),
-    wrong_step(
-        "corrector norms averaged over the batch", norms_of_the_batch, test_samplers.test_a_step_treats_every_state_alone
-    ),
+    wrong_step("corrector norms averaged over the batch", norms_of_the_batch, ALONE),
     Wrong(
-        "corrector before predictor",
+        "corrector at s before the predictor has reached s",
         backwards,
         test_samplers.test_a_chain_applies_its_parts_in_order,
         (VP, TARGET),
@@ -244,6 +250,14 @@ WRONG = [
         (test_samplers, "langevin"),
     ),
 ]
+
+
+@pytest.mark.parametrize("wrong", WRONG, ids=lambda wrong: wrong.says)
+def test_the_right_formula_passes_the_same_test(wrong):
+    if wrong.replaces:
+        wrong.test(*wrong.arguments)
+    else:
+        wrong.test(*wrong.arguments[:-1], langevin if wrong.test is ALONE else euler_maruyama)
 
 
 @pytest.mark.parametrize("wrong", WRONG, ids=lambda wrong: wrong.says)
