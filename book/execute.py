@@ -102,7 +102,8 @@ def ledger() -> str:
                 section = (re.findall(r"^#+ (.*)$", cell.source, re.MULTILINE) or [section])[-1]
             elif (claim := cell.metadata.get("claim")) and cell.execution_count:
                 place = f"{{doc}}`{path.stem}`: {section}"
-                rows.append(f"| {claim.says} | {claim.source} | {place} | {claim.verdict} |")
+                cells = [claim.says, claim.source, place, claim.verdict]
+                rows.append("| " + " | ".join(cell.replace("|", r"\|") for cell in cells) + " |")
     return "\n".join(rows) + "\n"
 
 

@@ -39,7 +39,7 @@ def classifier_free(conditional: Score, unconditional: Score, scale: float) -> S
 def inpaint(score: Score, sde: SDE, y: Tensor, known: Tensor) -> Score:
     """Imputation by replacement (App. I.2): known coordinates follow the kernel from ``y``, the others the score.
 
-    The known part is exact. The free coordinates are told what the known ones look like now, not what they will be
+    The known part is exact, and follows one path (the paper draws it afresh at every step). The free coordinates are told what the known ones look like now, not what they will be
     at time 0, which biases them; a corrector after each step mends that within a mode, not the modes' weights.
 
     Args:

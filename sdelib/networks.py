@@ -13,7 +13,7 @@ class GaussianFourierFeatures(nn.Module):
     r"""The map :math:`t \mapsto (\sin 2\pi w_k t, \cos 2\pi w_k t)_k` with fixed random :math:`w_k \sim \mathcal N(0, \mathrm{scale}^2)`.
 
     A network sees sharp changes in time far more easily through these waves than through the number ``t`` itself
-    (Tancik et al. 2020; Song et al. 2021, App. C).
+    (Tancik et al. 2020; Song et al. 2021, App. H.2).
 
     Args:
         n_features: Number of frequencies; the output is twice as wide.

@@ -175,8 +175,8 @@ def langevin(
     r"""Langevin corrector: ``n_steps`` of MCMC at time ``s``, with the paper's step size, for states of many dimensions.
 
     ``x + e score + sqrt(2 e) z`` with ``e = 2 r^2 (snr |z| / |score|)^2`` (Song et al. 2021, Alg. 4 and 5; ``r`` is the
-    transition's, 1 for VE). Norms are each sample's own, so that no sample depends on its neighbours; the paper's code
-    averages them over the batch. On ``N(0, I)`` the stationary variance is ``1 + snr^2`` for large ``d``; for small ``d``
+    transition's, 1 for VE). Norms are each sample's own, so that no sample depends on its neighbours; the paper (App. G)
+    and its code average them over the batch. (The paper's ``alpha_i`` is ``r^2`` in its code, a running product in its text.) On ``N(0, I)`` the stationary variance is ``1 + snr^2`` for large ``d``; for small ``d``
     more, however small the step, and below ``d = 3`` a vanishing score makes the step's moments infinite: there, use
     :func:`annealed_langevin`.
     """

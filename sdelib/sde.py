@@ -171,7 +171,7 @@ class VESDE(SDE):
     With the geometric schedule :math:`\varsigma(t) = \sigma_{\min}(\sigma_{\max}/\sigma_{\min})^t` the SDE
     :math:`\mathrm dx = \sqrt{\mathrm d\varsigma^2/\mathrm dt}\,\mathrm dw` has the kernel variance
     :math:`\varsigma(t)^2 - \varsigma(0)^2`. That is the ``sigma(t)**2`` here, so ``sigma(0) = 0``; the paper's Eq. 31
-    and its code drop :math:`\varsigma(0)^2`, which matters only near ``t = 0``.
+    counts the jump from 0 to :math:`\varsigma(0)` as well (its App. C), which matters only near ``t = 0``.
 
     Args:
         sigma_min: Noise scale at ``t = 0``, positive.

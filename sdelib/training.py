@@ -72,7 +72,7 @@ def dsm_loss(
         score: The score to be judged, usually a network.
         x0: A batch of data, shape ``(B, *event)``.
         weight: :math:`\lambda(t)`, by default :math:`\sigma(t)^2`: proportional to the inverse of the target's mean
-            square, as the paper asks. ``lambda t: sde.g(t) ** 2`` is the likelihood weighting.
+            square, as the paper suggests. ``lambda t: sde.g(t) ** 2`` is the likelihood weighting.
         t_min: Smallest time, inside (0, 1); at 0 the target is infinite.
         generator: Source of the times and the noise.
         times: How the ``B`` times fill the interval: :func:`uniform` or :func:`low_discrepancy`.
