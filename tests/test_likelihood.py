@@ -9,6 +9,7 @@ from torch.testing import assert_close
 
 from sdelib.data import GaussianMixture, deck_mixture
 from sdelib.likelihood import (
+    bits_per_dimension,
     decode,
     encode,
     exact_divergence,
@@ -328,3 +329,22 @@ SCORE, SDE = exact_score(VPSDE(), normal(4.0)), VPSDE()
 def test_bad_input_is_named(call, error, message):
     with pytest.raises(error, match=message):
         call()
+
+
+@pytest.mark.parametrize("levels", [2, 17, 256])
+def test_bits_of_uniform_levels_are_their_logarithm(levels):
+    # Images of independent uniform levels, put on [-1, 1]: the dequantised density is 2^-d, the bits are log2(levels)
+    log_prob = torch.full((3,), -64 * math.log(2))
+    assert_close(bits_per_dimension(log_prob, 64, 2 / levels), torch.full((3,), math.log2(levels)))
+
+
+def test_bits_do_not_depend_on_the_units():
+    log_prob, stretch = torch.randn(5), 3.0
+    stretched = bits_per_dimension(log_prob - 7 * math.log(stretch), 7, stretch * 0.1)
+    assert_close(stretched, bits_per_dimension(log_prob, 7, 0.1))
+
+
+@pytest.mark.parametrize("dim, width, message", [(0, 1.0, "dim must be at least 1"), (1, 0.0, "width must be positive")])
+def test_bits_of_nothing_are_refused(dim, width, message):
+    with pytest.raises(ValueError, match=message):
+        bits_per_dimension(torch.zeros(1), dim, width)

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 import pytest
 import test_data
 import test_guidance
+import test_likelihood
 import test_samplers
 import test_score
 import test_sde
@@ -148,6 +149,10 @@ def mean_from_the_noisy_state(score, sde, y, known):
     return conditional
 
 
+def eight_bits_always(log_prob, dim, width):
+    return -log_prob / (dim * torch.tensor(2.0).log()) + 7  # right for 256 levels on [-1, 1] only
+
+
 def target_of_the_wrong_sign(score, sde, x0, weight=None, t_min=1e-3, generator=None, times=uniform):
     t = t_min + (1 - t_min) * times(x0, generator)
     z = randn_like(x0, generator)
@@ -241,6 +246,13 @@ WRONG = [
         test_guidance.test_known_coordinates_follow_the_kernel_from_the_clean_values,
         (VP, TARGET),
         (test_guidance, "inpaint"),
+    ),
+    Wrong(
+        "the offset of 8-bit images in bits per dimension",
+        eight_bits_always,
+        test_likelihood.test_bits_of_uniform_levels_are_their_logarithm,
+        (17,),
+        (test_likelihood, "bits_per_dimension"),
     ),
     Wrong(
         "sub-VP without a corrector step",
