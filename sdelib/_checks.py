@@ -10,6 +10,16 @@ def require(holds: bool, name: str, value: object, allowed: str) -> None:
         raise ValueError(f"{name} must be {allowed}, got {value}")
 
 
+def require_shape(name: str, value: Tensor, *shape: int | str) -> None:
+    """Raise ``ValueError`` unless ``value`` has that shape; a number must match, a letter stands for any size."""
+    fits = value.ndim == len(shape) and all(
+        isinstance(wanted, str) or wanted == size
+        for wanted, size in zip(shape, value.shape)
+    )
+    allowed = ", ".join(map(str, shape)) + ("," if len(shape) == 1 else "")
+    require(fits, name, f"shape {tuple(value.shape)}", f"of shape ({allowed})")
+
+
 def require_tensor(name: str, value: object) -> None:
     """Raise ``TypeError`` unless ``value`` is a floating-point tensor.
 

@@ -7,7 +7,7 @@ import torch
 from scipy.optimize import elementwise
 from torch import Tensor
 
-from ._checks import require, require_finite
+from ._checks import require, require_finite, require_shape
 
 
 @dataclass(frozen=True)
@@ -37,27 +37,16 @@ class GaussianMixture:
         for name in ("weights", "means", "variances"):
             require_finite(name, getattr(self, name))
         w, m, v, q = self.weights, self.means, self.variances, self.axes
-        require(w.ndim == 1, "weights", f"shape {tuple(w.shape)}", "of shape (K,)")
+        require_shape("weights", w, "K")
         require(
             m.ndim >= 2 and m.shape[-2] == len(w),
             "means",
             f"shape {tuple(m.shape)}",
             f"of shape (K, d), K = {len(w)}",
         )
-        require(
-            v.shape == m.shape,
-            "variances",
-            f"shape {tuple(v.shape)}",
-            f"shaped like means, {tuple(m.shape)}",
-        )
+        require_shape("variances", v, *m.shape)
         if q is not None:
-            shape = (len(w), self.dim, self.dim)
-            require(
-                q.shape == shape,
-                "axes",
-                f"shape {tuple(q.shape)}",
-                f"of shape (K, d, d) = {shape}",
-            )
+            require_shape("axes", q, len(w), self.dim, self.dim)
         if w.device.type == "cpu":
             require(bool((w > 0).all()), "weights", w.tolist(), "positive")
             require(
@@ -182,18 +171,8 @@ class GaussianMixture:
             y: Observation, shape ``(m,)``.
             std: Standard deviation of the observation's noise, positive.
         """
-        require(
-            A.ndim == 2 and A.shape[1] == self.dim,
-            "A",
-            f"shape {tuple(A.shape)}",
-            f"of shape (m, {self.dim})",
-        )
-        require(
-            y.shape == A.shape[:1],
-            "y",
-            f"shape {tuple(y.shape)}",
-            f"of shape ({len(A)},)",
-        )
+        require_shape("A", A, "m", self.dim)
+        require_shape("y", y, len(A))
         require(std > 0, "std", std, "positive")
         # Posterior variances are small differences of large numbers; double precision keeps them.
         A, y, covs, means = (
@@ -231,7 +210,7 @@ class GaussianMixture:
 
     def quantile(self, u: Tensor) -> Tensor:
         """The points of shape ``(n, 1)`` with ``cdf(x) = u``, for levels ``u`` of shape ``(n,)`` inside (0, 1)."""
-        require(u.ndim == 1, "u", f"shape {tuple(u.shape)}", "of shape (n,)")
+        require_shape("u", u, "n")
         require(
             bool(((u > 0) & (u < 1)).all()),
             "u",
@@ -262,12 +241,7 @@ class GaussianMixture:
 
     def _offsets(self, x: Tensor) -> Tensor:
         """``x - m_k`` for every component, shape ``(B, K, d)``."""
-        require(
-            x.ndim == 2 and x.shape[1] == self.dim,
-            "x",
-            f"shape {tuple(x.shape)}",
-            f"of shape (B, {self.dim})",
-        )
+        require_shape("x", x, "B", self.dim)
         return x[:, None] - self.means
 
     def _to_axes(self, u: Tensor) -> Tensor:

@@ -11,7 +11,7 @@ says where it stops being one.
 import torch
 from torch import Tensor
 
-from ._checks import require, require_finite
+from ._checks import require, require_finite, require_shape
 from .score import Score, denoise, grad_log
 from .sde import SDE, like
 
@@ -28,7 +28,9 @@ def add(prior: Score, likelihood: Score, scale: float = 1.0) -> Score:
     return lambda x, t: prior(x, t) + scale * likelihood(x, t)
 
 
-def classifier_free(conditional: Score, unconditional: Score, scale: float) -> Score:
+def classifier_free(
+    conditional: Score, unconditional: Score, scale: float
+) -> Score:
     """``unconditional + scale (conditional - unconditional)``: 0 ignores the label, 1 obeys it (Ho and Salimans 2022).
 
     Their guidance strength is ``scale - 1``. For exact scores this is :func:`add` with a classifier.
@@ -50,7 +52,7 @@ def inpaint(score: Score, sde: SDE, y: Tensor, known: Tensor) -> Score:
         ValueError: if ``known`` is not boolean or not shaped like ``y``, or a known value is not finite.
     """
     require(known.dtype == torch.bool, "known", known.dtype, "boolean")
-    require(known.shape == y.shape, "known", f"shape {tuple(known.shape)}", f"shaped like y, {tuple(y.shape)}")
+    require_shape("known", known, *y.shape)
     require_finite("y", y[known])
 
     def conditional(x: Tensor, t: Tensor) -> Tensor:
@@ -60,7 +62,9 @@ def inpaint(score: Score, sde: SDE, y: Tensor, known: Tensor) -> Score:
     return conditional
 
 
-def tweedie_likelihood(score: Score, sde: SDE, A: Tensor, y: Tensor, std: float, cov: Tensor) -> Score:
+def tweedie_likelihood(
+    score: Score, sde: SDE, A: Tensor, y: Tensor, std: float, cov: Tensor
+) -> Score:
     r"""Approximate :math:`\nabla \log p_t(y \mid x)` for :math:`y = A x_0 + \mathrm{std}\,n`, ``n`` standard normal.
 
     The law of ``x_0`` given ``x_t`` is replaced by a normal one. Its mean is right, :func:`~sdelib.score.denoise`; its
@@ -81,22 +85,35 @@ def tweedie_likelihood(score: Score, sde: SDE, A: Tensor, y: Tensor, std: float,
     """
     for name, value in (("A", A), ("y", y), ("cov", cov)):
         require_finite(name, value)
-    require(A.ndim == 2, "A", f"shape {tuple(A.shape)}", "of shape (m, d)")
+    require_shape("A", A, "m", "d")
     m, d = A.shape
-    require(y.shape == (m,), "y", f"shape {tuple(y.shape)}", f"of shape ({m},)")
+    require_shape("y", y, m)
     require(std > 0, "std", std, "positive")
-    require(cov.shape == (d, d), "cov", f"shape {tuple(cov.shape)}", f"of shape ({d}, {d})")
+    require_shape("cov", cov, d, d)
     require(torch.allclose(cov, cov.mT), "cov", "a matrix that is not", "symmetric")
     variances, axes = torch.linalg.eigh(cov.double())
     smallest = variances.min().item()
-    require(smallest >= -1e-6 * variances.abs().max(), "cov", f"an eigenvalue of {smallest:g}", "positive semidefinite")
+    require(
+        smallest >= -1e-6 * variances.abs().max(),
+        "cov",
+        f"an eigenvalue of {smallest:g}",
+        "positive semidefinite",
+    )
     variances, seen = variances.clamp(min=0), A.double() @ axes
 
     def log_prob(x: Tensor, t: Tensor) -> Tensor:
-        noise = (sde.sigma(t) / sde.alpha(t)).double()[..., None] ** 2  # of x_t / alpha as an observation of x_0
+        noise = (sde.sigma(t) / sde.alpha(t)).double()[
+            ..., None
+        ] ** 2  # of x_t / alpha as an observation of x_0
         spread = variances * noise / (variances + noise)
-        covs = (seen * spread[..., None, :]) @ seen.mT + std**2 * torch.eye(m).to(seen)
-        residual = (y.to(x) - denoise(score, sde, x, t).flatten(1) @ A.to(x).mT)[..., None]
-        return -0.5 * (residual * torch.linalg.solve(covs.to(x), residual)).flatten(1).sum(1)
+        covs = (seen * spread[..., None, :]) @ seen.mT + std**2 * torch.eye(m).to(
+            seen
+        )
+        residual = (y.to(x) - denoise(score, sde, x, t).flatten(1) @ A.to(x).mT)[
+            ..., None
+        ]
+        return -0.5 * (residual * torch.linalg.solve(covs.to(x), residual)).flatten(
+            1
+        ).sum(1)
 
     return grad_log(log_prob)

@@ -14,7 +14,7 @@ import torch
 from scipy.integrate import solve_ivp
 from torch import Tensor
 
-from ._checks import require, require_finite
+from ._checks import require, require_finite, require_shape
 from .samplers import reverse_drift
 from .score import Score
 from .sde import SDE
@@ -57,12 +57,7 @@ def hutchinson(probe: Tensor) -> Divergence:
     def divergence(
         v: Callable[[Tensor], Tensor], x: Tensor
     ) -> tuple[Tensor, Tensor]:
-        require(
-            probe.shape == x.shape,
-            "probe",
-            f"shape {tuple(probe.shape)}",
-            f"shaped like x, {tuple(x.shape)}",
-        )
+        require_shape("probe", probe, *x.shape)
         with torch.enable_grad():
             x = x.detach().requires_grad_()
             out = v(x)

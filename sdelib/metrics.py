@@ -9,7 +9,7 @@ import torch
 from scipy import stats
 from torch import Tensor
 
-from ._checks import require, require_finite
+from ._checks import require, require_finite, require_shape
 
 
 class Distance(NamedTuple):
@@ -78,9 +78,5 @@ def _binomial_deviation(n: int, p: np.ndarray) -> np.ndarray:
 
 def _require_points(x: Tensor) -> None:
     require_finite("x", x)
-    require(
-        x.ndim == 2 and x.shape[1] == 1 and len(x) > 0,
-        "x",
-        f"shape {tuple(x.shape)}",
-        "of shape (n, 1), n >= 1",
-    )
+    require_shape("x", x, "n", 1)
+    require(len(x) >= 1, "x", "no point", "at least one point")

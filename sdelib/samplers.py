@@ -17,7 +17,7 @@ from collections.abc import Callable, Iterator
 import torch
 from torch import Tensor
 
-from ._checks import require, require_finite, require_times
+from ._checks import require, require_finite, require_shape, require_times
 from ._progress import tqdm
 from .score import Score, denoise
 from .sde import SDE, like, randn_like
@@ -249,18 +249,9 @@ def reverse(
     """
     require_finite("x", x)
     require_times(ts, "ts")
-    require(
-        ts.ndim == 1 and len(ts) >= 2,
-        "ts",
-        f"shape {tuple(ts.shape)}",
-        "of shape (n + 1,) with n >= 1",
-    )
-    require(
-        bool((ts.diff() < 0).all()),
-        "ts",
-        "times that do not",
-        "strictly decreasing",
-    )
+    require_shape("ts", ts, "n + 1")
+    require(len(ts) >= 2, "ts", f"{len(ts)} time", "at least two times")
+    require(bool((ts.diff() < 0).all()), "ts", "others", "strictly decreasing")
     for t, s in itertools.pairwise(ts):
         x = step(score, sde, x, t, s, noise=noise)
         yield x

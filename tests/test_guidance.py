@@ -187,7 +187,7 @@ SDE, SCORE, KNOWN = VPSDE(), (lambda x, t: -x), torch.tensor([True, False])
     "call, message",
     [
         (lambda: inpaint(SCORE, SDE, torch.zeros(2), torch.ones(2)), "known must be boolean, got torch.float64"),
-        (lambda: inpaint(SCORE, SDE, torch.zeros(3), KNOWN), r"known must be shaped like y, \(3,\), got shape \(2,\)"),
+        (lambda: inpaint(SCORE, SDE, torch.zeros(3), KNOWN), r"known must be of shape \(3,\), got shape \(2,\)"),
         (lambda: inpaint(SCORE, SDE, torch.full((2,), math.nan), KNOWN), "y must be finite everywhere"),
         (lambda: tweedie_likelihood(SCORE, SDE, A, Y, 0.0, COV), "std must be positive, got 0.0"),
         (lambda: tweedie_likelihood(SCORE, SDE, A[0], Y, 1.0, COV), r"A must be of shape \(m, d\), got shape \(2,\)"),

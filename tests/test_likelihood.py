@@ -320,7 +320,7 @@ SCORE, SDE = exact_score(VPSDE(), normal(4.0)), VPSDE()
         (
             lambda: log_likelihood(SCORE, SDE, torch.ones(2, 1), divergence=hutchinson(torch.ones(1, 1))),
             ValueError,
-            r"probe must be shaped like x, \(2, 1\), got shape \(1, 1\)",
+            r"probe must be of shape \(2, 1\), got shape \(1, 1\)",
         ),
         (lambda: encode(nowhere, SDE, torch.ones(1, 1)), FloatingPointError, "no finite velocity or divergence at t = 1e-05"),
         (lambda: encode(explosive, SDE, torch.ones(1, 1)), RuntimeError, "could not be solved from t = 1e-05 to 1.0"),
