@@ -141,6 +141,7 @@ def test_a_new_sde_checks_its_times_too():
         (lambda: VPSDE().drift(torch.zeros(5, 2), torch.zeros(2)), r"time must be of shape \(\) or \(5,\)"),
         (lambda: VPSDE().perturb(torch.tensor([[math.nan]]), torch.tensor(0.5)), "x0 must be finite everywhere"),
         (lambda: VPSDE().transition(torch.tensor(0.6), torch.tensor(0.5)), "s must be at most t = 0.5"),
+        (lambda: VPSDE().transition(torch.tensor(-0.1), torch.tensor(0.5)), r"s must be in \[0, 1\], got values from -0.1"),
         (lambda: like(torch.zeros(4), torch.zeros(3, 4)), r"time must be of shape \(\) or \(3,\), got shape \(4,\)"),
     ],
 )

@@ -104,6 +104,8 @@ def test_dsm_loss_estimates_the_weighted_integral_over_time():
 def test_low_discrepancy_times_fill_every_slice_in_random_order():
     u = low_discrepancy(torch.zeros(1000, 1))
     assert torch.equal((1000 * u).long().sort().values, torch.arange(1000))
+    within = (1000 * u) % 1  # uniform inside its slice too, or the loss would be biased
+    assert abs(within.mean() - 0.5) < 6 / math.sqrt(12 * 1000)
     order = torch.corrcoef(torch.stack([u, torch.arange(1000.0)]))[0, 1]
     assert abs(order) < 6 / math.sqrt(1000)  # no trend along the batch, so data in a fixed order meet every time
 
