@@ -116,10 +116,8 @@ class ResidualBlock(nn.Module):
 
     def __init__(self, n_in: int, n_out: int, n_embedding: int, groups: int = 8):
         super().__init__()
-        self.norm_in, self.conv_in = (
-            nn.GroupNorm(groups, n_in),
-            MatrixConv(n_in, n_out),
-        )
+        self.norm_in = nn.GroupNorm(groups, n_in)
+        self.conv_in = MatrixConv(n_in, n_out)
         self.film = nn.Linear(n_embedding, 2 * n_out)
         self.norm_out = nn.GroupNorm(groups, n_out)
         self.conv_out = _zeroed(MatrixConv(n_out, n_out))
@@ -189,10 +187,8 @@ class UNet(nn.Module):
         )
         self.narrow = nn.Conv2d(deep, wide, 1)
         self.up = ResidualBlock(wide, wide, n_embedding)
-        self.norm, self.leave = (
-            nn.GroupNorm(8, wide),
-            _zeroed(MatrixConv(wide, channels)),
-        )
+        self.norm = nn.GroupNorm(8, wide)
+        self.leave = _zeroed(MatrixConv(wide, channels))
 
     def forward(self, x: Tensor, t: Tensor, label: Tensor | None = None) -> Tensor:
         """Images and hints ``(B, C + n_hints, H, W)``, times and labels of shape ``()`` or ``(B,)`` to ``(B, C, H, W)``.
@@ -281,7 +277,7 @@ class ResidualScore(nn.Module):
         A network with labels takes its ``label`` third; as a score of ``x`` and ``t`` alone that is
         ``functools.partial(score, label=label)``.
         """
-        alpha, sigma = self.sde.alpha(t), self.sde.sigma(t)
+        alpha, sigma = self.sde.kernel(t)
         scale = like((alpha**2 * self.variance + sigma**2).rsqrt(), x)
         u = scale * (x - like(alpha, x) * self.mean)
         out = self.net(u, t) if label is None else self.net(u, t, label)

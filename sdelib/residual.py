@@ -41,7 +41,7 @@ class MixtureResidualScore(nn.Module):
         Labels have shape ``()`` or ``(B,)``; as for ``None``, there is no condition where one is ``K``, the null label.
         As a score of ``x`` and ``t`` alone, the conditional one is ``functools.partial(score, label=label)``.
         """
-        alpha, sigma = like(self.sde.alpha(t), x), like(self.sde.sigma(t), x)
+        alpha, sigma = (like(c, x) for c in self.sde.kernel(t))
         start = self.mixture_score(x, t, label)
         denoised = (x + sigma**2 * start) / alpha
         std = (alpha**2 * self.variance + sigma**2).sqrt()
@@ -56,10 +56,7 @@ class MixtureResidualScore(nn.Module):
         mixture = GaussianMixture(
             self.weights, self.means, self.variances, self.axes
         )
-        law, points = (
-            mixture.perturb(self.sde.alpha(t), self.sde.sigma(t)),
-            x.flatten(1),
-        )
+        law, points = mixture.perturb(*self.sde.kernel(t)), x.flatten(1)
         log_joint = law.log_joint(points)
         if label is not None:
             k = torch.arange(len(self.weights), device=x.device)
