@@ -30,14 +30,6 @@ def module(package: str, name: str):
         return importlib.import_module(f"{package}.{name}")
 
 
-def time_of(ratio: Tensor) -> Tensor:
-    """The VP time at which sigma / alpha is ``ratio``, in closed form."""
-    b = torch.log1p(ratio**2)
-    slope = sde.beta_max - sde.beta_min
-    root = (sde.beta_min**2 + 2 * slope * b).sqrt()
-    return (2 * b / (sde.beta_min + root)).clamp(0, 1)
-
-
 def ratio(t: Tensor) -> Tensor:
     return sde.sigma(t) / sde.alpha(t)
 
@@ -108,7 +100,7 @@ def exploded(score):
     """``(y, ratio) -> E[x_0 | y]``, for a ratio shared by the batch."""
 
     def denoiser(y: Tensor, sigma: Tensor, **_) -> Tensor:
-        t = time_of(sigma.flatten()[0])
+        t = sde.time_of(sigma.flatten()[0])
         return denoise(score, sde, y * sde.alpha(t), t)
 
     return denoiser
@@ -175,7 +167,7 @@ def diffusers(name: str, score, x: Tensor, n: int, **options) -> Tensor:
     with torch.no_grad():
         for k in scheduler.timesteps:
             if hasattr(scheduler, "sigmas"):
-                t = time_of(scheduler.sigmas[scheduler.step_index or 0].to(x))
+                t = sde.time_of(scheduler.sigmas[scheduler.step_index or 0].to(x))
             else:
                 t = T_MIN + (1 - T_MIN) * k.to(x) / 999
             state = scheduler.scale_model_input(y, k).to(x)

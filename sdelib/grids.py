@@ -7,7 +7,6 @@ is half the log signal-to-noise ratio.
 """
 
 import functools
-import math
 from collections.abc import Callable, Sequence
 
 import torch
@@ -118,17 +117,7 @@ def _ratios_to_times(
     t_min: float,
     ratio: Callable[[Tensor, Tensor, Tensor], Tensor],
 ) -> Tensor:
-    """The times at which the noise-to-signal ratio is ``ratio(u, high, low)``, by bisection: it grows with time."""
+    """The times at which the noise-to-signal ratio is ``ratio(u, high, low)``."""
     u = _fractions(n_steps, t_min)
-    ends = u.new_tensor([1.0, t_min])
-    high, low = sde.sigma(ends) / sde.alpha(ends)
-    wanted = ratio(u, high, low)
-    before, after = torch.full_like(u, t_min), torch.ones_like(u)
-    for _ in range(math.ceil(math.log2(1 / torch.finfo(u.dtype).eps))):
-        middle = (before + after) / 2
-        late = sde.sigma(middle) > wanted * sde.alpha(middle)
-        before, after = (
-            torch.where(late, before, middle),
-            torch.where(late, middle, after),
-        )
-    return _from_one_to(t_min, (before + after) / 2)
+    alpha, sigma = sde.kernel(u.new_tensor([1.0, t_min]))
+    return _from_one_to(t_min, sde.time_of(ratio(u, *(sigma / alpha))))

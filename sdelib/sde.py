@@ -69,8 +69,9 @@ class SDE:
         own = vars(cls)
         for name in {"f", "g", "alpha", "sigma", "kernel"} & own.keys():
             setattr(cls, name, _on_unit_interval(own[name]))
-        if "kernel" not in own and {"alpha", "sigma"} & own.keys():
-            cls.kernel = SDE.kernel  # one inherited would be of other formulas
+        if {"alpha", "sigma"} & own.keys():
+            for name in {"kernel", "time_of"} - own.keys():
+                setattr(cls, name, vars(SDE)[name])  # one inherited would be of other formulas
 
     def f(self, t: Tensor) -> Tensor:
         """Drift coefficient: the drift is ``f(t) x``."""
@@ -91,6 +92,21 @@ class SDE:
     def kernel(self, t: Tensor) -> tuple[Tensor, Tensor]:
         """``alpha(t)`` and ``sigma(t)`` together, for a subclass to write as well where they have work in common."""
         return self.alpha(t), self.sigma(t)
+
+    def time_of(self, ratio: Tensor) -> Tensor:
+        """The time at which ``sigma(t) / alpha(t)``, the noise-to-signal ratio, is ``ratio``; 1 if it never gets so large.
+
+        Found by bisection, since the ratio grows with time; a subclass may write a closed form as well.
+        """
+        wanted = ratio.double()
+        before, after = torch.zeros_like(wanted), torch.ones_like(wanted)
+        for _ in range(math.ceil(math.log2(1 / torch.finfo(wanted.dtype).eps))):
+            middle = (before + after) / 2
+            alpha, sigma = self.kernel(middle)
+            late = sigma > wanted * alpha
+            before = torch.where(late, before, middle)
+            after = torch.where(late, middle, after)
+        return after.to(ratio)
 
     def drift(self, x: Tensor, t: Tensor) -> Tensor:
         """``f(t) x``, shaped like ``x``."""
@@ -270,6 +286,12 @@ class VPSDE(SDE):
     def kernel(self, t: Tensor) -> tuple[Tensor, Tensor]:
         b = self.int_beta(t)
         return torch.exp(b / -2), (-torch.expm1(-b)).sqrt()
+
+    def time_of(self, ratio: Tensor) -> Tensor:
+        b = torch.log1p(ratio**2)  # int_beta at that time
+        slope = self.beta_max - self.beta_min
+        root = (self.beta_min**2 + 2 * slope * b).sqrt()
+        return (2 * b / (self.beta_min + root)).clamp(max=1)
 
 
 @dataclass(frozen=True)

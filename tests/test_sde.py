@@ -174,3 +174,11 @@ def test_a_subclass_inherits_no_kernel_of_other_formulas():
 def test_times_must_be_floating_point_tensors(sde, t):
     with pytest.raises(TypeError, match="t must be a floating-point tensor, got"):
         sde.sigma(t)
+
+
+def test_time_of_inverts_the_noise_to_signal_ratio(sde):
+    t = torch.tensor([1e-3, 0.02, 0.4, 1.0])
+    alpha, sigma = sde.kernel(t)
+    assert_close(sde.time_of(sigma / alpha), t, rtol=1e-9, atol=0)
+    assert sde.time_of(torch.tensor(1e9)) == 1 and sde.time_of(torch.tensor(0.0)) < 1e-15
+    assert sde.time_of(torch.ones(2, dtype=torch.float32)).dtype == torch.float32
