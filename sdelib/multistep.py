@@ -186,10 +186,10 @@ def integrals(nodes: Tensor, there: Tensor, start: Tensor, end: Tensor) -> Tenso
     """
     length = end - start
     u = torch.where(there, (nodes - start[:, None]) / length[:, None], 0)
-    k = torch.arange(nodes.shape[1], dtype=u.dtype, device=u.device)
+    k = torch.arange(nodes.shape[1]).to(u)
     # On [0, 1] the integral of u^k is 1 / (k + 1), and the weights must give it exactly.
     powers = torch.where(
-        there[:, :, None], u[:, None] ** k[:, None], torch.eye(len(k)).to(u)
-    )
+        there[:, None], torch.linalg.vander(u), torch.eye(len(k)).to(u)
+    ).mT
     moments = torch.where(there, 1 / (k + 1), 0)
     return length[:, None] * torch.linalg.solve(powers, moments)
