@@ -19,8 +19,8 @@ test: $(INSTALLED) ## run the library's tests and every chapter, outputs compare
 chapters: $(INSTALLED) ## execute every chapter, or CHAPTER=07_gaussian_mixture, and store the outputs
 	$(BIN)/python book/execute.py $(CHAPTER)
 
-seeds: $(INSTALLED) ## repeat the book's random results over several seeds
-	$(BIN)/python book/seeds.py
+seeds: $(INSTALLED) ## repeat the three experiments over several seeds, or CHAPTER=08_smile, and store what they reach (half an hour)
+	$(BIN)/python book/seeds.py $(CHAPTER)
 
 weights: $(INSTALLED) ## train the three experiments and store their weights in sdelib
 	$(BIN)/python book/weights.py

@@ -1,14 +1,16 @@
-"""Repeat the experiment of chapter 7 over several seeds and store the distances.
+"""Repeat the three experiments over several seeds and store what each run reaches.
 
-    python book/seeds.py        or `make seeds`; about a third of a minute a seed
+    python book/seeds.py [chapter ...]        e.g. 08_smile; all three when none is named, or `make seeds`
 
-The chapter's own cells tagged `experiment` are executed, so there is no second copy of the experiment; their fingerprint
-is stored with the results, and a test compares it with the chapter's. `weights.py` does the same for the weights.
+The chapters' own cells are executed, so there is no second copy of an experiment: those tagged `experiment` train,
+`experiment(seed)`, and those tagged `measurement` judge, `measure(data, score)`. A fingerprint of their code is stored with
+the results, and a test compares it with the chapter's. `weights.py` does the same for the weights.
 """
 
 import hashlib
 import json
 import os
+import sys
 from pathlib import Path
 
 import jupytext
@@ -16,40 +18,50 @@ import jupytext
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 BOOK = Path(__file__).resolve().parent
-CHAPTER, RESULTS = BOOK / "07_gaussian_mixture.md", BOOK / "07_seeds.json"
-N_SEEDS = 20
+N_SEEDS = {"07_gaussian_mixture": 20, "08_smile": 8, "09_digits": 8}  # about a third, one and three minutes a seed
 
 
-def experiment_code(chapter: Path = CHAPTER) -> str:
-    """The source of the chapter's cells tagged `experiment`."""
-    cells = jupytext.read(chapter).cells
-    return "\n\n".join(cell.source for cell in cells if "experiment" in cell.metadata.get("tags", []))
+def tagged_code(chapter: str, *tags: str) -> str:
+    """The source of the chapter's cells that have one of the tags."""
+    cells = jupytext.read(BOOK / f"{chapter}.md").cells
+    return "\n\n".join(cell.source for cell in cells if set(tags) & set(cell.metadata.get("tags", [])))
+
+
+def repeated_code(chapter: str) -> str:
+    """All that a run over seeds executes."""
+    return tagged_code(chapter, "experiment", "measurement")
 
 
 def fingerprint(code: str) -> str:
-    """What changes when the experiment's code does, its layout apart."""
+    """What changes when the code does, its layout apart."""
     return hashlib.sha256("".join(code.split()).encode()).hexdigest()[:16]
 
 
-def names_after(code: str, chapter: Path = CHAPTER) -> dict:
+def names_after(code: str, chapter: str) -> dict:
     """What the chapter's cells with that code define: `experiment`, `measure` and what they use."""
     names: dict = {}
-    exec(compile(code, chapter.name, "exec"), names)
+    exec(compile(code, chapter, "exec"), names)
     return names
 
 
-def main() -> None:
-    """Run every seed and write the results."""
+def results(chapter: str) -> Path:
+    """Where the chapter finds its runs."""
+    return BOOK / f"{chapter[:2]}_seeds.json"
+
+
+def main(chapters: list[str]) -> None:
+    """Run every seed of the chapters and write the results."""
     from tqdm.auto import tqdm
 
-    code = experiment_code()
-    names = names_after(code)
-    runs = []
-    for seed in tqdm(range(N_SEEDS), desc="seeds"):
-        points, score, _ = names["experiment"](seed)
-        runs.append({"seed": seed, **names["measure"](points, score)})
-    RESULTS.write_text(json.dumps({"code": fingerprint(code), "runs": runs}, indent=1) + "\n")
+    for chapter in chapters or N_SEEDS:
+        code = repeated_code(chapter)
+        names = names_after(code, chapter)
+        runs = []
+        for seed in tqdm(range(N_SEEDS[chapter]), desc=chapter):
+            data, score, _ = names["experiment"](seed)
+            runs.append({"seed": seed, **names["measure"](data, score)})
+        results(chapter).write_text(json.dumps({"code": fingerprint(code), "runs": runs}, indent=1) + "\n")
 
 
 if __name__ == "__main__":
-    main()
+    main(sys.argv[1:])

@@ -8,12 +8,12 @@ weights, with the chapter's, and another holds the weights to the quality that t
 
 import argparse
 
-from seeds import BOOK, experiment_code, fingerprint, names_after
+from seeds import fingerprint, names_after, tagged_code
 
 CHAPTERS = {
-    "mixture": BOOK / "07_gaussian_mixture.md",
-    "smile": BOOK / "08_smile.md",
-    "digits": BOOK / "09_digits.md",
+    "mixture": "07_gaussian_mixture",
+    "smile": "08_smile",
+    "digits": "09_digits",
 }
 SEED = 0  # the chapters' own
 
@@ -32,7 +32,7 @@ def main(words: list[str] | None = None) -> None:
     from sdelib.pretrained import path
 
     for name in names or CHAPTERS:
-        code = experiment_code(CHAPTERS[name])
+        code = tagged_code(CHAPTERS[name], "experiment")
         _, score, *_ = names_after(code, CHAPTERS[name])["experiment"](SEED)
         save({"weights": score.state_dict(), "seed": SEED, "code": fingerprint(code)}, path(name))
         print(f"{name}: {path(name).stat().st_size / 1024:.0f} KiB")

@@ -44,7 +44,7 @@ def test_whatever_lies_in_the_library_is_installed_with_it():
 
 @pytest.mark.parametrize("name", SCORES)
 def test_weights_come_from_the_chapters_code(name):
-    code = seeds.experiment_code(weights.CHAPTERS[name])
+    code = seeds.tagged_code(weights.CHAPTERS[name], "experiment")
     assert load(pretrained.path(name))["code"] == seeds.fingerprint(code), "the experiment changed: run `make weights`"
 
 
@@ -105,7 +105,7 @@ def mixture_w1(score):
 
 def test_the_mixtures_weights_are_as_good_as_the_chapters():
     # No sampling noise; the chapter allows 1e-3 between its own run and the stored one, for another CPU's rounding
-    run = json.loads(seeds.RESULTS.read_text())["runs"][weights.SEED]
+    run = json.loads(seeds.results("07_gaussian_mixture").read_text())["runs"][weights.SEED]
     assert abs(mixture_w1(pretrained.mixture_score()) - run["model"]) < 1e-3
 
 
