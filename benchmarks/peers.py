@@ -41,7 +41,9 @@ def torchdiffeq(method: str, score, x: Tensor, n: int) -> Tensor:
     from torchdiffeq import odeint
 
     ts = torch.linspace(1, T_MIN, n + 1).to(x)
-    x = odeint(lambda t, y: reverse_drift(score, sde, y, t, eta=0), x, ts, method=method)[-1]
+    flow = partial(reverse_drift, score, sde, eta=0)
+    # It keeps the state at each time that it is asked for, so ask for the last, and give it the steps apart
+    x = odeint(lambda t, y: flow(y, t), x, ts[[0, -1]], method=method, options={"grid_constructor": lambda *_: ts})[-1]
     return denoise(score, sde, x, ts[-1])
 
 
@@ -136,7 +138,8 @@ def smalldiffusion(gam: float, spacing: str, score, x: Tensor, n: int, mu: float
             return torch.randn(batch, *x.shape[1:]).to(x)
 
     y = x / sde.alpha(x.new_ones(()))
-    *_, y = small.samples(Model(), sigmas, gam=gam, mu=mu, xt=y, accelerator=ACCELERATOR())
+    for y in small.samples(Model(), sigmas, gam=gam, mu=mu, xt=y, accelerator=ACCELERATOR()):
+        pass
     return y
 
 

@@ -56,6 +56,15 @@ def test_losses_are_said(results):
     assert any("azula" in sentence for sentence in PAGE["losses"](results))
 
 
+def test_losses_of_the_same_noisy_sampler_are_said(results):
+    def said():
+        return [sentence for sentence in PAGE["losses"](results) if "smalldiffusion (0.0123)" in sentence]
+
+    assert not said()
+    next(row for row in results["noisy errors"] if row["peer"] == "smalldiffusion")["w1"] = 0.0123
+    assert len(said()) == 1
+
+
 def test_slow_samplers_are_said_with_their_operations():
     def row(peer, sampler, us, noisy=False, operations=None):
         return {
