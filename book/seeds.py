@@ -51,6 +51,10 @@ def results(chapter: str) -> Path:
 
 def main(chapters: list[str]) -> None:
     """Run every seed of the chapters and write the results."""
+    for chapter in chapters:
+        if chapter not in N_SEEDS:
+            sys.exit(f"there is no experiment {chapter}, only {', '.join(N_SEEDS)}")
+
     from tqdm.auto import tqdm
 
     for chapter in chapters or N_SEEDS:

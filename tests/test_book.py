@@ -121,3 +121,8 @@ def test_stored_seeds_come_from_the_chapters_code(chapter):
     stored = json.loads(seeds.results(chapter).read_text())
     assert stored["code"] == seeds.fingerprint(seeds.repeated_code(chapter)), "the experiment changed: run `make seeds`"
     assert [run["seed"] for run in stored["runs"]] == list(range(seeds.N_SEEDS[chapter]))
+
+
+def test_only_experiments_are_repeated():
+    with pytest.raises(SystemExit, match="there is no experiment 01_score_matching, only 07_gaussian_mixture, 08_smile"):
+        seeds.main(["01_score_matching"])
