@@ -69,9 +69,9 @@ class SDE:
         own = vars(cls)
         for name in {"f", "g", "alpha", "sigma", "kernel"} & own.keys():
             setattr(cls, name, _on_unit_interval(own[name]))
-        if {"alpha", "sigma"} & own.keys():
+        if {"alpha", "sigma"} & own.keys():  # inherited ones have other formulas
             for name in {"kernel", "time_of"} - own.keys():
-                setattr(cls, name, vars(SDE)[name])  # one inherited would be of other formulas
+                setattr(cls, name, vars(SDE)[name])
 
     def f(self, t: Tensor) -> Tensor:
         """Drift coefficient: the drift is ``f(t) x``."""
