@@ -165,7 +165,8 @@ def page(results: dict) -> str:
     parts.append("## Overhead beyond the network")
     parts.append(
         "Microseconds a score call when the network is free, in a run of a hundred steps: for this library with drawing the start,"
-        " making the grid and all coefficients; the peers' loops are given a start, and some of them the grid. The bare loop is Euler-Maruyama with constants for coefficients. The first two rows are what torch itself"
+        " making the grid and all coefficients; the peers' loops are given a start, and some of them the grid. The bare loop is"
+        " Euler-Maruyama with constants for coefficients. The first two rows are what torch itself"
         " takes for a sum and product of states, and for random numbers; the first column of numbers counts such operations in"
         " the library's loops."
     )

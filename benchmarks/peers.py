@@ -41,9 +41,9 @@ def torchdiffeq(method: str, score, x: Tensor, n: int) -> Tensor:
     from torchdiffeq import odeint
 
     ts = torch.linspace(1, T_MIN, n + 1).to(x)
-    flow = partial(reverse_drift, score, sde, eta=0)
+    flow = lambda t, y: reverse_drift(score, sde, y, t, eta=0)  # noqa: E731
     # It keeps the state at each time that it is asked for, so ask for the last, and give it the steps apart
-    x = odeint(lambda t, y: flow(y, t), x, ts[[0, -1]], method=method, options={"grid_constructor": lambda *_: ts})[-1]
+    x = odeint(flow, x, ts[[0, -1]], method=method, options={"grid_constructor": lambda *_: ts})[-1]
     return denoise(score, sde, x, ts[-1])
 
 
