@@ -17,13 +17,13 @@ test: $(INSTALLED) ## run the library's tests and every chapter, outputs compare
 	$(BIN)/pytest --nbval
 
 chapters: $(INSTALLED) ## execute every chapter, or CHAPTER=07_gaussian_mixture, and store the outputs
-	$(BIN)/python book/execute.py $(CHAPTER)
+	$(BIN)/python tools/execute.py $(CHAPTER)
 
 seeds: $(INSTALLED) ## repeat the three experiments over several seeds, or CHAPTER=08_smile, and store what they reach (half an hour)
-	$(BIN)/python book/seeds.py $(CHAPTER)
+	$(BIN)/python tools/seeds.py $(CHAPTER)
 
 weights: $(INSTALLED) ## train the three experiments and store their weights in sdelib
-	$(BIN)/python book/weights.py
+	$(BIN)/python tools/weights.py
 
 # The peers have an environment of their own. Torch comes first, with the book's versions, and the peers without their
 # dependencies, so that none of them replaces it.

@@ -1,4 +1,6 @@
-"""Error against score calls: every sampler on the same exact score, from the same start, judged by the same distance."""
+"""Error against score calls: every sampler on the same exact score, from the same start, judged by
+the same distance.
+"""
 
 from functools import partial
 
@@ -32,7 +34,9 @@ class Counted:
 
 
 def distance(x: torch.Tensor) -> float:
-    """W1 between the data and where the prior's nodes went; in order again, should a coarse solver have swapped some."""
+    """W1 between the data and where the prior's nodes went; in order again, should a coarse solver
+    have swapped some.
+    """
     order = x[:, 0].argsort()
     return Law(x[order], START.weights[order]).wasserstein(TARGET)
 
@@ -82,10 +86,27 @@ def deterministic(budgets) -> list[dict]:
                 try:
                     error = distance(sampler(score, START.x, n))
                 except Exception as problem:  # a peer may refuse few steps; say so, and go on
-                    rows.append({"peer": peer, "sampler": name, "budget": budget, "refused": type(problem).__name__})
+                    rows.append(
+                        {
+                            "peer": peer,
+                            "sampler": name,
+                            "budget": budget,
+                            "refused": type(problem).__name__,
+                        }
+                    )
                     continue
-                rows.append({"peer": peer, "sampler": name, "budget": budget, "calls": score.calls, "w1": error})
-    for budget in (b for b in budgets if b <= 50):  # beyond, the prior's own error is all that is left
+                rows.append(
+                    {
+                        "peer": peer,
+                        "sampler": name,
+                        "budget": budget,
+                        "calls": score.calls,
+                        "w1": error,
+                    }
+                )
+    for budget in (
+        b for b in budgets if b <= 50
+    ):  # beyond, the prior's own error is all that is left
         for order in ORDERS:
             make = partial(Adams, order)
             grid = best_grid(make, budget - 1)
@@ -94,13 +115,22 @@ def deterministic(budgets) -> list[dict]:
             name = f"Adams {order}, optimised grid"
             bends = [round(c, 4) for c in grid.keywords["bends"]]
             rows.append(
-                {"peer": "sdelib", "sampler": name, "budget": budget, "calls": score.calls, "w1": error, "bends": bends}
+                {
+                    "peer": "sdelib",
+                    "sampler": name,
+                    "budget": budget,
+                    "calls": score.calls,
+                    "w1": error,
+                    "bends": bends,
+                }
             )
     return rows
 
 
 def noisy(budgets) -> list[dict]:
-    """Samplers of the reverse SDE, by Monte Carlo: their distances have a floor, that of as many exact points."""
+    """Samplers of the reverse SDE, by Monte Carlo: their distances have a floor, that of as many
+    exact points.
+    """
     library = {
         "Euler-Maruyama": partial(ours, lambda: euler_maruyama, uniform),
         "ancestral": partial(ours, lambda: ancestral, uniform),
@@ -112,11 +142,21 @@ def noisy(budgets) -> list[dict]:
         for name, sampler in samplers.items():
             for budget in budgets:
                 torch.manual_seed(0)
-                x = torch.randn(N_SAMPLES, 1, dtype=torch.float64) * sde.sigma(torch.ones((), dtype=torch.float64))
+                x = torch.randn(N_SAMPLES, 1, dtype=torch.float64) * sde.sigma(
+                    torch.ones((), dtype=torch.float64)
+                )
                 score = Counted()
                 x = sampler(score, x, steps_for(sampler, budget))
                 error = (x.sort(0).values - quantiles).abs().mean().item()
-                rows.append({"peer": peer, "sampler": name, "budget": budget, "calls": score.calls, "w1": error})
+                rows.append(
+                    {
+                        "peer": peer,
+                        "sampler": name,
+                        "budget": budget,
+                        "calls": score.calls,
+                        "w1": error,
+                    }
+                )
     return rows
 
 
@@ -125,5 +165,7 @@ def floor(n_repeats: int = 8) -> float:
     levels = (torch.arange(N_SAMPLES, dtype=torch.float64) + 0.5) / N_SAMPLES
     quantiles = TARGET.quantile(levels)
     torch.manual_seed(1)
-    draws = [(TARGET.sample(N_SAMPLES).sort(0).values - quantiles).abs().mean() for _ in range(n_repeats)]
+    draws = [
+        (TARGET.sample(N_SAMPLES).sort(0).values - quantiles).abs().mean() for _ in range(n_repeats)
+    ]
     return torch.stack(draws).mean().item()

@@ -1,4 +1,5 @@
-"""Make the book's page `book/benchmarks.md`, its figure and `benchmarks/results.md` from `results.json`; no number is typed.
+"""Make the book's page `book/benchmarks.md`, its figure and `benchmarks/results.md` from
+`results.json`; no number is typed.
 
 python benchmarks/page.py
 """
@@ -38,7 +39,9 @@ def budgets(results: dict) -> list[int]:
 
 
 def losses(results: dict) -> list[str]:
-    """Where the best of a peer does better than the best here, or the same method of a peer, in sentences."""
+    """Where the best of a peer does better than the best here, or the same method of a peer, in
+    sentences.
+    """
     said = []
     for budget in budgets(results):
         found = best(results["errors"], budget)
@@ -51,7 +54,9 @@ def losses(results: dict) -> list[str]:
     noisy = results["noisy errors"]
     for own in (row for row in noisy if row["sampler"] == "ancestral"):
         same = [row for row in noisy if "DDPM" in row["sampler"] and row["calls"] == own["calls"]]
-        better = [f"{row['peer']} ({row['w1']:.4f})" for row in same if row["w1"] < 0.99 * own["w1"]]
+        better = [
+            f"{row['peer']} ({row['w1']:.4f})" for row in same if row["w1"] < 0.99 * own["w1"]
+        ]
         if better:
             said.append(
                 f"Ancestral sampling, DDPM's, at {own['calls']} calls: {own['w1']:.4f} here; smaller is the error of"
@@ -60,7 +65,11 @@ def losses(results: dict) -> list[str]:
     loops = {row["loop"]: row for row in results["training"]}
     for ending in ("", ", fused Adam"):
         fit = loops[f"sdelib fit{ending}"]
-        faster = [row for row in loops.values() if row["us_per_step"] < fit["us_per_step"] and OURS not in row["loop"]]
+        faster = [
+            row
+            for row in loops.values()
+            if row["us_per_step"] < fit["us_per_step"] and OURS not in row["loop"]
+        ]
         if faster:
             names = ", ".join(f"{row['loop']} ({row['us_per_step']:.0f})" for row in faster)
             said.append(
@@ -76,7 +85,9 @@ def losses(results: dict) -> list[str]:
                 f"In {d} dimensions the divergence is faster by {first['method']}: {first['ms']:.2f} ms, against {ours['ms']:.2f}."
             )
     hungry = {row["sampler"]: row["states"] for row in results["memory"] if row["peer"] == OURS}
-    thrifty = min((row for row in results["memory"] if row["peer"] != OURS), key=lambda row: row["states"])
+    thrifty = min(
+        (row for row in results["memory"] if row["peer"] != OURS), key=lambda row: row["states"]
+    )
     for name, states in hungry.items():
         if states > thrifty["states"]:
             said.append(
@@ -94,7 +105,14 @@ def losses(results: dict) -> list[str]:
 
 def slow(rows: list[dict]) -> list[str]:
     """Where the overhead a call exceeds the aim, or a peer's with as much noise."""
-    said, torch = [], {(row["sampler"], row["batch"]): row["us_per_call"] for row in rows if row["peer"] == "torch"}
+    said, torch = (
+        [],
+        {
+            (row["sampler"], row["batch"]): row["us_per_call"]
+            for row in rows
+            if row["peer"] == "torch"
+        },
+    )
     ours = [row for row in rows if row["peer"] == OURS]
     for name in dict.fromkeys(row["sampler"] for row in ours):
         above = [row for row in ours if row["sampler"] == name and row["us_per_call"] > AIM]
@@ -107,7 +125,11 @@ def slow(rows: list[dict]) -> list[str]:
             f"{name} needs more than the {AIM} microseconds a call aimed at, for batches of"
             f" {', '.join(str(row['batch']) for row in above)}; at {batch}, {worst['us_per_call']:.1f}. Its loop asks torch for"
             f" {count:.3g} operations a call"
-            + (f", one of them the random numbers ({noise:.1f} microseconds)" if worst["noisy"] else "")
+            + (
+                f", one of them the random numbers ({noise:.1f} microseconds)"
+                if worst["noisy"]
+                else ""
+            )
             + f"; a product and sum takes {torch['one product and sum', batch]:.1f}."
         )
     for row in ours:
@@ -152,14 +174,22 @@ def page(results: dict) -> str:
     for budget in budgets(results):
         found = best(errors, budget)
         plain = next(r for r in errors if r["budget"] == budget and r["sampler"] == "Adams 4")
-        cells = [f"{found[p]['w1']:.5f} ({found[p]['sampler']})" if p in found else "" for p in header[2:]]
+        cells = [
+            f"{found[p]['w1']:.5f} ({found[p]['sampler']})" if p in found else ""
+            for p in header[2:]
+        ]
         rows.append([budget, f"{plain['w1']:.5f}", *cells])
     parts.append(table(header, rows))
-    parts.append("Samplers of the reverse SDE, by fifty thousand samples, whose own error is the floor above:")
+    parts.append(
+        "Samplers of the reverse SDE, by fifty thousand samples, whose own error is the floor above:"
+    )
     parts.append(
         table(
             ["library", "sampler", "calls", "$W_1$"],
-            [[r["peer"], r["sampler"], r["calls"], f"{r['w1']:.4f}"] for r in results["noisy errors"]],
+            [
+                [r["peer"], r["sampler"], r["calls"], f"{r['w1']:.4f}"]
+                for r in results["noisy errors"]
+            ],
         )
     )
     parts.append("## Overhead beyond the network")
@@ -173,11 +203,18 @@ def page(results: dict) -> str:
     batches = sorted({row["batch"] for row in results["overhead"]})
     names = list(dict.fromkeys((row["peer"], row["sampler"]) for row in results["overhead"]))
     value = {(r["peer"], r["sampler"], r["batch"]): r["us_per_call"] for r in results["overhead"]}
-    counts = {(r["peer"], r["sampler"]): f"{r['operations']:.3g}" for r in results["overhead"] if r["operations"]}
+    counts = {
+        (r["peer"], r["sampler"]): f"{r['operations']:.3g}"
+        for r in results["overhead"]
+        if r["operations"]
+    }
     parts.append(
         table(
             ["library", "sampler", "operations", *(f"batch {b}" for b in batches)],
-            [[*name, counts.get(name, ""), *(f"{value[*name, b]:.1f}" for b in batches)] for name in names],
+            [
+                [*name, counts.get(name, ""), *(f"{value[*name, b]:.1f}" for b in batches)]
+                for name in names
+            ],
         )
     )
     parts.append("## Likelihood")
@@ -188,7 +225,14 @@ def page(results: dict) -> str:
         table(
             ["library", "method", "tolerance", "calls", "seconds", "nats"],
             [
-                [r["peer"], r["method"], f"{r['tol']:.0e}", r["calls"], f"{r['seconds']:.3f}", f"{r['nats']:.1e}"]
+                [
+                    r["peer"],
+                    r["method"],
+                    f"{r['tol']:.0e}",
+                    r["calls"],
+                    f"{r['seconds']:.3f}",
+                    f"{r['nats']:.1e}",
+                ]
                 for r in results["likelihood"]
             ],
         )
@@ -212,7 +256,10 @@ def page(results: dict) -> str:
     parts.append(
         table(
             ["loop", "microseconds", "ratio"],
-            [[r["loop"], f"{r['us_per_step']:.0f}", f"{r['ratio']:.3f}"] for r in results["training"]],
+            [
+                [r["loop"], f"{r['us_per_step']:.0f}", f"{r['ratio']:.3f}"]
+                for r in results["training"]
+            ],
         )
     )
     parts.append(
@@ -221,7 +268,10 @@ def page(results: dict) -> str:
     parts.append(
         table(
             ["scheme", "evaluations", "ms a step", "MB of tensors"],
-            [[r["scheme"], r["evaluations"], f"{r['ms']:.1f}", f"{r['bytes'] / 1e6:.1f}"] for r in results["deck"]],
+            [
+                [r["scheme"], r["evaluations"], f"{r['ms']:.1f}", f"{r['bytes'] / 1e6:.1f}"]
+                for r in results["deck"]
+            ],
         )
     )
     parts.append("## Memory and growth")
@@ -240,7 +290,12 @@ def page(results: dict) -> str:
         table(
             ["what grows", "sizes", "time exponent", "memory exponent"],
             [
-                [r["what"], ", ".join(map(str, r["sizes"])), f"{r['time exponent']:.2f}", f"{r['memory exponent']:.2f}"]
+                [
+                    r["what"],
+                    ", ".join(map(str, r["sizes"])),
+                    f"{r['time exponent']:.2f}",
+                    f"{r['memory exponent']:.2f}",
+                ]
                 for r in results["growth"]
             ],
         )
@@ -273,9 +328,23 @@ def draw(results: dict) -> None:
     xs = budgets(results)
     peers = sorted({row["peer"] for row in results["errors"]} - {OURS})
     for peer, colour in zip([OURS, *peers], (BLUE, ORANGE, GREEN, PURPLE, RED, "grey")):
-        points = [(b, best(results["errors"], b)[peer]["w1"]) for b in xs if peer in best(results["errors"], b)]
-        ax.loglog(*zip(*points), "o-", color=colour, markersize=4, linewidth=2 if peer == OURS else 1.2, label=peer)
-    plain = [next(r["w1"] for r in results["errors"] if r["budget"] == b and r["sampler"] == "Adams 4") for b in xs]
+        points = [
+            (b, best(results["errors"], b)[peer]["w1"])
+            for b in xs
+            if peer in best(results["errors"], b)
+        ]
+        ax.loglog(
+            *zip(*points),
+            "o-",
+            color=colour,
+            markersize=4,
+            linewidth=2 if peer == OURS else 1.2,
+            label=peer,
+        )
+    plain = [
+        next(r["w1"] for r in results["errors"] if r["budget"] == b and r["sampler"] == "Adams 4")
+        for b in xs
+    ]
     ax.loglog(xs, plain, "--", color=BLUE, label=f"{OURS}, equal steps")
     ax.axhline(results["floor"], linestyle=":", color="grey")
     ax.set(xlabel="score calls", ylabel="$W_1$ to the data")

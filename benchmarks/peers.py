@@ -1,7 +1,9 @@
-"""The peers' own samplers on our score: each adapter maps states at time 1 to data with a given number of steps.
+"""The peers' own samplers on our score: each adapter maps states at time 1 to data with a given
+number of steps.
 
-An adapter is a function ``(score, x, n) -> x_0``, in double precision where the peer allows it. The process is the VP SDE
-throughout, with its default coefficients, from ``t = 1`` to ``t = 1e-3`` and then to 0 in whatever way the peer has.
+An adapter is a function ``(score, x, n) -> x_0``, in double precision where the peer allows it. The
+process is the VP SDE throughout, with its default coefficients, from ``t = 1`` to ``t = 1e-3`` and
+then to 0 in whatever way the peer has.
 """
 
 import importlib.util
@@ -13,19 +15,24 @@ from unittest.mock import MagicMock, patch
 import torch
 from torch import Tensor
 
-from sdelib.sde import VPSDE
 from sdelib.samplers import reverse_drift
 from sdelib.score import denoise
+from sdelib.sde import VPSDE
 
 sde, T_MIN = VPSDE(), 1e-3
 
 
 @cache
 def module(package: str, name: str):
-    """One module of a package, without the imports of the package itself, which would bring in what is not needed here."""
+    """One module of a package, without the imports of the package itself, which would bring in what
+    is not needed here.
+    """
     shell = types.ModuleType(package)
     shell.__path__ = list(importlib.util.find_spec(package).submodule_search_locations)
-    absent = {"torchvision": MagicMock(), "torchvision.transforms": MagicMock()}  # named at the top, used nowhere here
+    absent = {
+        "torchvision": MagicMock(),
+        "torchvision.transforms": MagicMock(),
+    }  # named at the top, used nowhere here
     with patch.dict(sys.modules, {package: shell, **absent}):
         return importlib.import_module(f"{package}.{name}")
 
@@ -41,8 +48,9 @@ def torchdiffeq(method: str, score, x: Tensor, n: int) -> Tensor:
     from torchdiffeq import odeint
 
     ts = torch.linspace(1, T_MIN, n + 1).to(x)
-    flow = lambda t, y: reverse_drift(score, sde, y, t, eta=0)  # noqa: E731
-    # It keeps the state at each time that it is asked for, so ask for the last, and give it the steps apart
+    flow = lambda t, y: reverse_drift(score, sde, y, t, eta=0)
+    # It keeps the state at each time that it is asked for, so ask for the last, and give it the
+    # steps apart
     x = odeint(flow, x, ts[[0, -1]], method=method, options={"grid_constructor": lambda *_: ts})[-1]
     return denoise(score, sde, x, ts[-1])
 
@@ -91,11 +99,14 @@ def azula(sampler: str, score, x: Tensor, n: int, **options) -> Tensor:
             return azula_denoise.DiracPosterior(mean=denoise(score, sde, x_t, t))
 
     exact = Exact()
-    run = getattr(sample, sampler)(exact, start=1.0, stop=T_MIN, steps=n, silent=True, dtype=x.dtype, **options)
+    run = getattr(sample, sampler)(
+        exact, start=1.0, stop=T_MIN, steps=n, silent=True, dtype=x.dtype, **options
+    )
     return exact(run(x), x.new_tensor(T_MIN)).mean
 
 
-# k-diffusion and smalldiffusion: the variance exploding process y = x / alpha with noise sigma / alpha
+# k-diffusion and smalldiffusion: the variance exploding process y = x / alpha with noise sigma /
+# alpha
 
 
 def exploded(score):
@@ -180,9 +191,21 @@ def diffusers(name: str, score, x: Tensor, n: int, **options) -> Tensor:
 
 def _deterministic() -> dict:
     """Every solver of the flow, by peer."""
-    found: dict = {"diffusers": {}, "torchdiffeq": {}, "azula": {}, "k-diffusion": {}, "smalldiffusion": {}}
-    spaced = {"linspace": {"timestep_spacing": "linspace"}, "trailing": {"timestep_spacing": "trailing"}}
-    sigmas = spaced | {"karras": {"use_karras_sigmas": True}, "exponential": {"use_exponential_sigmas": True}}
+    found: dict = {
+        "diffusers": {},
+        "torchdiffeq": {},
+        "azula": {},
+        "k-diffusion": {},
+        "smalldiffusion": {},
+    }
+    spaced = {
+        "linspace": {"timestep_spacing": "linspace"},
+        "trailing": {"timestep_spacing": "trailing"},
+    }
+    sigmas = spaced | {
+        "karras": {"use_karras_sigmas": True},
+        "exponential": {"use_exponential_sigmas": True},
+    }
     found["diffusers"] |= {
         f"{label}, {grid}": partial(diffusers, name, **options, **chosen)
         for label, name, options, grids in (
@@ -209,7 +232,8 @@ def _deterministic() -> dict:
         for grid, chosen in grids.items()
     }
     found["torchdiffeq"] |= {
-        method: partial(torchdiffeq, method) for method in ("euler", "midpoint", "heun2", "heun3", "rk4")
+        method: partial(torchdiffeq, method)
+        for method in ("euler", "midpoint", "heun2", "heun3", "rk4")
     }
     found["azula"] |= {name: partial(azula, f"{name}Sampler") for name in ("DDIM", "Euler", "Heun")}
     found["azula"] |= {
@@ -223,9 +247,12 @@ def _deterministic() -> dict:
             for name in ("euler", "heun", "dpm_2", "lms", "dpmpp_2m")
         }
         for name in ("dpmpp_2m_sde", "dpmpp_3m_sde"):
-            found["k-diffusion"][f"{name} eta 0, {spacing}"] = partial(k_diffusion, name, spacing, eta=0.0)
+            found["k-diffusion"][f"{name} eta 0, {spacing}"] = partial(
+                k_diffusion, name, spacing, eta=0.0
+            )
         found["smalldiffusion"] |= {
-            f"gam {gam:g}, {spacing}": partial(smalldiffusion, gam, spacing) for gam in (1.0, 1.5, 2.0)
+            f"gam {gam:g}, {spacing}": partial(smalldiffusion, gam, spacing)
+            for gam in (1.0, 1.5, 2.0)
         }
     return found
 
@@ -233,7 +260,11 @@ def _deterministic() -> dict:
 def _noisy() -> dict:
     """Some of their samplers of the reverse SDE."""
     return {
-        "diffusers": {"DDPM": partial(diffusers, "DDPMScheduler", clip_sample=False, timestep_spacing="trailing")},
+        "diffusers": {
+            "DDPM": partial(
+                diffusers, "DDPMScheduler", clip_sample=False, timestep_spacing="trailing"
+            )
+        },
         "torchsde": {"euler": partial(torchsde, "euler"), "srk": partial(torchsde, "srk")},
         "azula": {"DDPM": partial(azula, "DDPMSampler")},
         "k-diffusion": {"euler_ancestral, vp": partial(k_diffusion, "euler_ancestral", "vp")},

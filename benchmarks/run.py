@@ -1,6 +1,8 @@
-"""Run every benchmark and write `results.json`, or with --quick a smaller one that only shows that all of it works.
+"""Run every benchmark and write `results.json`, or with --quick a smaller one that only shows that
+all of it works.
 
-python benchmarks/run.py [--quick]          in .venv-bench; `make bench` does that and writes the book's page
+python benchmarks/run.py [--quick]          in .venv-bench; `make bench` does that and writes the
+book's page
 """
 
 import argparse
@@ -18,20 +20,31 @@ os.environ["KINETO_LOG_LEVEL"] = "99"  # its profiler would say when it starts a
 warnings.simplefilter("ignore")
 logging.disable(logging.WARNING)
 
-import torch  # noqa: E402
-
 import errors  # noqa: E402
 import timing  # noqa: E402
+import torch  # noqa: E402
 
 RESULTS = Path(__file__).parent / "results.json"
-VERSIONS = ("torch", "azula", "diffusers", "k-diffusion", "smalldiffusion", "torchdiffeq", "torchsde", "zuko")
+VERSIONS = (
+    "torch",
+    "azula",
+    "diffusers",
+    "k-diffusion",
+    "smalldiffusion",
+    "torchdiffeq",
+    "torchsde",
+    "zuko",
+)
 
 
 def processor() -> str:
     """The model of the processor, as the system names it."""
     info = Path("/proc/cpuinfo")
     lines = info.read_text().splitlines() if info.exists() else []
-    return next((line.split(":")[1].strip() for line in lines if line.startswith("model name")), platform.machine())
+    return next(
+        (line.split(":")[1].strip() for line in lines if line.startswith("model name")),
+        platform.machine(),
+    )
 
 
 def main(quick: bool) -> dict:

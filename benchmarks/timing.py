@@ -19,9 +19,11 @@ from sdelib.training import dsm_loss, fit
 
 
 def rounds(jobs: dict, repeats: int) -> dict[str, list[float]]:
-    """Processor seconds of each job in each round, in which all of them run: a busy moment hits them alike.
+    """Processor seconds of each job in each round, in which all of them run: a busy moment hits
+    them alike.
 
-    Each runs once just before it is timed, and the order changes, so that none pays in every round for what another left
+    Each runs once just before it is timed, and the order changes, so that none pays in every round
+    for what another left
     behind: cold caches, or Python's garbage, whose collection would fall to the same job each time.
     """
     times: dict[str, list[float]] = {name: [] for name in jobs}
@@ -87,7 +89,9 @@ NOISY = ("Euler-Maruyama", "ancestral", "DDPM", "Euler ancestral")
 
 
 def overhead(batches, n: int, repeats: int) -> list[dict]:
-    """Microseconds for each score call, all told: start, grid and steps, in the library's `sample` and in the peers' loops."""
+    """Microseconds for each score call, all told: start, grid and steps, in the library's `sample`
+    and in the peers' loops.
+    """
     steps = {
         "Euler-Maruyama": (euler_maruyama, 1),
         "ancestral": (ancestral, 1),
@@ -127,7 +131,9 @@ def overhead(batches, n: int, repeats: int) -> list[dict]:
 
 
 def loops_of_peers(c: torch.Tensor, n: int) -> dict:
-    """The peers' loops around a network that returns ``c``, in whatever terms each of them wants it: no adapter is timed."""
+    """The peers' loops around a network that returns ``c``, in whatever terms each of them wants
+    it: no adapter is timed.
+    """
     import azula.denoise
     import azula.noise
     import azula.sample
@@ -168,15 +174,30 @@ def loops_of_peers(c: torch.Tensor, n: int) -> dict:
         ("diffusers", "DDPM"): (partial(scheduler, "DDPMScheduler"), n),
         ("diffusers", "DDIM"): (partial(scheduler, "DDIMScheduler"), n),
         ("diffusers", "DPM-Solver++ 2M"): (partial(scheduler, "DPMSolverMultistepScheduler"), n),
-        ("k-diffusion", "Euler"): (lambda: k.sample_euler(lambda x, s: c, c, sigmas, disable=True), n),
+        ("k-diffusion", "Euler"): (
+            lambda: k.sample_euler(lambda x, s: c, c, sigmas, disable=True),
+            n,
+        ),
         ("k-diffusion", "Euler ancestral"): (
             lambda: k.sample_euler_ancestral(lambda x, s: c, c, sigmas, disable=True),
             n,
         ),
-        ("k-diffusion", "DPM-Solver++ 2M"): (lambda: k.sample_dpmpp_2m(lambda x, s: c, c, sigmas, disable=True), n),
-        ("smalldiffusion", "DDIM"): (lambda: list(small.samples(Model(), sigmas, xt=c, accelerator=ACCELERATOR())), n),
-        ("torchdiffeq", "Euler"): (lambda: torchdiffeq.odeint(lambda t, y: c, c, ts, method="euler"), n),
-        ("torchdiffeq", "RK4"): (lambda: torchdiffeq.odeint(lambda t, y: c, c, ts, method="rk4"), 4 * n),
+        ("k-diffusion", "DPM-Solver++ 2M"): (
+            lambda: k.sample_dpmpp_2m(lambda x, s: c, c, sigmas, disable=True),
+            n,
+        ),
+        ("smalldiffusion", "DDIM"): (
+            lambda: list(small.samples(Model(), sigmas, xt=c, accelerator=ACCELERATOR())),
+            n,
+        ),
+        ("torchdiffeq", "Euler"): (
+            lambda: torchdiffeq.odeint(lambda t, y: c, c, ts, method="euler"),
+            n,
+        ),
+        ("torchdiffeq", "RK4"): (
+            lambda: torchdiffeq.odeint(lambda t, y: c, c, ts, method="rk4"),
+            4 * n,
+        ),
     }
 
 
@@ -187,7 +208,10 @@ def likelihood(repeats: int) -> list[dict]:
     """Log-likelihood of the deck mixture with the exact law at time 1, in nats, on 64 points."""
     target = deck_mixture().to(torch.zeros((), dtype=torch.float64))
     score = exact_score(sde, target)
-    x, one = torch.linspace(-5, 5, 64, dtype=torch.float64)[:, None], torch.ones((), dtype=torch.float64)
+    x, one = (
+        torch.linspace(-5, 5, 64, dtype=torch.float64)[:, None],
+        torch.ones((), dtype=torch.float64),
+    )
     terminal = target.perturb(sde.alpha(one), sde.sigma(one)).log_prob
     exact = target.perturb(*(f(one * 1e-5) for f in (sde.alpha, sde.sigma))).log_prob(x)
     calls = [0]
@@ -200,8 +224,12 @@ def likelihood(repeats: int) -> list[dict]:
         z, integral, _ = solve_flow(counted, sde, x, 1e-5, 1.0, rtol=tol, atol=tol)
         return terminal(z) + integral
 
-    def velocity(y, t):  # these solvers look beyond the ends of the interval, where the formulas still hold
-        f, g, alpha, sigma = (getattr(VPSDE, name).__wrapped__(sde, t) for name in ("f", "g", "alpha", "sigma"))
+    def velocity(
+        y, t
+    ):  # these solvers look beyond the ends of the interval, where the formulas still hold
+        f, g, alpha, sigma = (
+            getattr(VPSDE, name).__wrapped__(sde, t) for name in ("f", "g", "alpha", "sigma")
+        )
         calls[0] += 1
         return f * y - g**2 / 2 * target.perturb(alpha, sigma).score(y)
 
@@ -212,7 +240,9 @@ def likelihood(repeats: int) -> list[dict]:
             return exact_divergence(lambda y: velocity(y, t), state[0])
 
         start = (x, torch.zeros(len(x), dtype=x.dtype))
-        z, integral = odeint(rate, start, x.new_tensor([1e-5, 1.0]), method=method, rtol=tol, atol=tol)
+        z, integral = odeint(
+            rate, start, x.new_tensor([1e-5, 1.0]), method=method, rtol=tol, atol=tol
+        )
         return terminal(z[-1]) + integral[-1]
 
     def with_zuko(tol):
@@ -227,10 +257,13 @@ def likelihood(repeats: int) -> list[dict]:
         return terminal(z) + ladj
 
     def with_k_diffusion(tol):
-        # its state is y = x / alpha, whose density is that of x times alpha; it ends on N(0, sigma_max^2) and nothing else
+        # its state is y = x / alpha, whose density is that of x times alpha; it ends on N(0,
+        # sigma_max^2) and nothing else
         k = module("k_diffusion", "sampling")
         low, high = ((sde.sigma(t) / sde.alpha(t)).item() for t in (one * 1e-5, one))
-        return k.log_likelihood(exploded(counted), x / sde.alpha(one * 1e-5), low, high, atol=tol, rtol=tol)[0]
+        return k.log_likelihood(
+            exploded(counted), x / sde.alpha(one * 1e-5), low, high, atol=tol, rtol=tol
+        )[0]
 
     jobs = {}
     for tol in (1e-5, 1e-8, 1e-12):
@@ -239,30 +272,52 @@ def likelihood(repeats: int) -> list[dict]:
         jobs["torchdiffeq", "dopri8", tol] = partial(with_torchdiffeq, "dopri8", tol)
         if tol > 1e-10:  # zuko's step control does not return at less
             jobs["zuko", "dopri45", tol] = partial(with_zuko, tol)
-    jobs["k-diffusion", "dopri5, Hutchinson, prior as terminal law", 1e-5] = partial(with_k_diffusion, 1e-5)
+    jobs["k-diffusion", "dopri5, Hutchinson, prior as terminal law", 1e-5] = partial(
+        with_k_diffusion, 1e-5
+    )
     rows = []
     for (peer, method, tol), seconds in interleaved(jobs, repeats).items():
         calls[0] = 0
         error = (jobs[peer, method, tol]() - exact).abs().max().item()
-        rows.append({"peer": peer, "method": method, "tol": tol, "seconds": seconds, "calls": calls[0], "nats": error})
+        rows.append(
+            {
+                "peer": peer,
+                "method": method,
+                "tol": tol,
+                "seconds": seconds,
+                "calls": calls[0],
+                "nats": error,
+            }
+        )
     return rows
 
 
 def divergence(repeats: int, dims=(2, 8, 32, 64), batch: int = 64) -> list[dict]:
-    """The exact divergence of a network: one batched pass, as the library makes it, beside others."""
+    """The exact divergence of a network: one batched pass, as the library makes it, beside
+    others.
+    """
     rows = []
     for d in dims:
         torch.manual_seed(0)
-        net = nn.Sequential(nn.Linear(d, 128), nn.SiLU(), nn.Linear(128, 128), nn.SiLU(), nn.Linear(128, d))
+        net = nn.Sequential(
+            nn.Linear(d, 128), nn.SiLU(), nn.Linear(128, 128), nn.SiLU(), nn.Linear(128, d)
+        )
         x = torch.randn(batch, d)
 
         def row_by_row(x=x, net=net, d=d):
             x = x.detach().requires_grad_()
             out = net(x)
-            return sum(torch.autograd.grad(out[:, i].sum(), x, retain_graph=True)[0][:, i] for i in range(d))
+            return sum(
+                torch.autograd.grad(out[:, i].sum(), x, retain_graph=True)[0][:, i]
+                for i in range(d)
+            )
 
         def functional(x=x, net=net):
-            return torch.func.vmap(torch.func.jacrev(lambda y: net(y)))(x).diagonal(dim1=1, dim2=2).sum(1)
+            return (
+                torch.func.vmap(torch.func.jacrev(lambda y: net(y)))(x)
+                .diagonal(dim1=1, dim2=2)
+                .sum(1)
+            )
 
         jobs = {
             "one batched pass (sdelib)": lambda x=x, net=net: exact_divergence(net, x)[1],
@@ -285,7 +340,9 @@ class Scaled(nn.Module):
     def __init__(self):
         super().__init__()
         torch.manual_seed(0)
-        self.net = nn.Sequential(nn.Linear(2, 128), nn.SiLU(), nn.Linear(128, 128), nn.SiLU(), nn.Linear(128, 1))
+        self.net = nn.Sequential(
+            nn.Linear(2, 128), nn.SiLU(), nn.Linear(128, 128), nn.SiLU(), nn.Linear(128, 1)
+        )
 
     def forward(self, x, t):
         return self.net(torch.cat([x, t.expand(len(x))[:, None]], 1))
@@ -340,7 +397,9 @@ def training(n: int, repeats: int, batch: int = 256) -> list[dict]:
 
         loader = [minibatch() for _ in range(n)]
         small.tqdm = lambda items: items  # its progress bar is not what is timed
-        for _ in small.training_loop(loader, Model(), small.ScheduleDDPM(), ACCELERATOR(), epochs=1):
+        for _ in small.training_loop(
+            loader, Model(), small.ScheduleDDPM(), ACCELERATOR(), epochs=1
+        ):
             pass
 
     jobs = {
@@ -358,7 +417,8 @@ def training(n: int, repeats: int, batch: int = 256) -> list[dict]:
         return statistics.median(a / b for a, b in zip(times[name], reference))
 
     return [
-        {"loop": name, "us_per_step": 1e6 * statistics.median(s) / n, "ratio": ratio(name)} for name, s in times.items()
+        {"loop": name, "us_per_step": 1e6 * statistics.median(s) / n, "ratio": ratio(name)}
+        for name, s in times.items()
     ]
 
 
@@ -373,7 +433,9 @@ def slope(sizes, values) -> float:
 
 def peak(job) -> int:
     """Most bytes that tensors held at once while the job ran, as torch's profiler counts them."""
-    with torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CPU], profile_memory=True) as profile:
+    with torch.profiler.profile(
+        activities=[torch.profiler.ProfilerActivity.CPU], profile_memory=True
+    ) as profile:
         job()
     held = most = 0
     for event in profile.profiler.kineto_results.events():
@@ -391,10 +453,15 @@ def growth(repeats: int) -> list[dict]:
     def train(size):
         data = torch.randn(size, 1)
         score = Scaled()
-        pick = lambda: data[torch.randint(size, (256,))]  # noqa: E731
+        pick = lambda: data[torch.randint(size, (256,))]
         return lambda: fit(score, lambda s: dsm_loss(s, sde, pick()), 20, progress=False)
 
-    dims, batches, calls, sizes = (16, 64, 256, 1024), (1024, 4096, 16384, 65536), (20, 80, 320), (10**3, 10**4, 10**5)
+    dims, batches, calls, sizes = (
+        (16, 64, 256, 1024),
+        (1024, 4096, 16384, 65536),
+        (20, 80, 320),
+        (10**3, 10**4, 10**5),
+    )
     nets = {d: nn.Sequential(nn.Linear(d, 128), nn.SiLU(), nn.Linear(128, d)) for d in (1, *dims)}
     families = {
         "sampling, batch": (batches, lambda k: run(batch=k)),
@@ -414,7 +481,9 @@ def growth(repeats: int) -> list[dict]:
 
 
 def deck_scheme(repeats: int) -> list[dict]:
-    """A training step of the deck, 4 points x 150 times x 10 draws, beside one draw a point, by time and by memory."""
+    """A training step of the deck, 4 points x 150 times x 10 draws, beside one draw a point, by
+    time and by memory.
+    """
     data = deck_mixture().sample(5000, torch.Generator().manual_seed(0))
     net = Scaled()
 
@@ -429,7 +498,12 @@ def deck_scheme(repeats: int) -> list[dict]:
     jobs = {"deck: 4 x 150 x 10": step(4, 150, 10), "one draw a point, 128": step(128, 1, 1)}
     times = interleaved(jobs, repeats)
     return [
-        {"scheme": k, "evaluations": 6000 if "deck" in k else 128, "ms": 1e3 * times[k], "bytes": peak(job)}
+        {
+            "scheme": k,
+            "evaluations": 6000 if "deck" in k else 128,
+            "ms": 1e3 * times[k],
+            "bytes": peak(job),
+        }
         for k, job in jobs.items()
     ]
 

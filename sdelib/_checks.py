@@ -1,4 +1,6 @@
-"""One way to refuse bad input, so that every message names the argument, its value and what is allowed."""
+"""One way to refuse bad input, so that every message names the argument, its value and what is
+allowed.
+"""
 
 import math
 
@@ -13,10 +15,11 @@ def require(holds: bool, name: str, value: object, allowed: str) -> None:
 
 
 def require_shape(name: str, value: Tensor, *shape: int | str) -> None:
-    """Raise ``ValueError`` unless ``value`` has that shape; a number must match, a letter stands for any size."""
+    """Raise ``ValueError`` unless ``value`` has that shape; a number must match, a letter stands
+    for any size.
+    """
     fits = value.ndim == len(shape) and all(
-        isinstance(wanted, str) or wanted == size
-        for wanted, size in zip(shape, value.shape)
+        isinstance(wanted, str) or wanted == size for wanted, size in zip(shape, value.shape)
     )
     allowed = ", ".join(map(str, shape)) + ("," if len(shape) == 1 else "")
     require(fits, name, f"shape {tuple(value.shape)}", f"of shape ({allowed})")
@@ -25,7 +28,8 @@ def require_shape(name: str, value: Tensor, *shape: int | str) -> None:
 def require_tensor(name: str, value: object) -> None:
     """Raise ``TypeError`` unless ``value`` is a floating-point tensor.
 
-    A bare float would become single precision wherever it meets a tensor, whatever the precision of the states.
+    A bare float would become single precision wherever it meets a tensor, whatever the precision of
+    the states.
     """
     if not isinstance(value, Tensor) or not value.is_floating_point():
         kind = value.dtype if isinstance(value, Tensor) else type(value).__name__
@@ -33,7 +37,9 @@ def require_tensor(name: str, value: object) -> None:
 
 
 def require_finite(name: str, value: Tensor) -> None:
-    """Raise unless ``value`` is a floating-point tensor without NaN or infinity; reads no value on a GPU, see below."""
+    """Raise unless ``value`` is a floating-point tensor without NaN or infinity; reads no value on
+    a GPU, see below.
+    """
     require_tensor(name, value)
     low, high = _bounds(value)
     finite = math.isfinite(low) and math.isfinite(high)
@@ -43,13 +49,14 @@ def require_finite(name: str, value: Tensor) -> None:
 def require_times(t: Tensor, name: str = "t") -> None:
     """Raise unless ``t`` is a tensor of times in [0, 1], of shape ``()`` or ``(B,)``.
 
-    The values are read on the CPU only: reading them on a GPU would make every step wait for the device.
+    The values are read on the CPU only: reading them on a GPU would make every step wait for the
+    device.
     """
     require_tensor(name, t)
     if t.ndim > 1:  # asked first, here and below: a message takes longer to write
         require(False, name, f"shape {tuple(t.shape)}", "of shape () or (B,)")
     low, high = _bounds(t)
-    if not (0 <= low and high <= 1):
+    if not (low >= 0 and high <= 1):
         require(False, name, f"values from {low:g} to {high:g}", "in [0, 1]")
 
 

@@ -1,4 +1,6 @@
-"""The progress bar of long work: widgets where Jupyter has them, text elsewhere, and no warning about the difference."""
+"""The progress bar of long work: widgets where Jupyter has them, text elsewhere, and no warning
+about the difference.
+"""
 
 import warnings
 

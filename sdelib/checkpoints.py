@@ -1,8 +1,9 @@
-r"""Weights and unfinished runs on disk: nested states as one safetensors file, and the checkpoint that :func:`~sdelib.training.fit` keeps.
+r"""Weights and unfinished runs on disk: nested states as one safetensors file, and the checkpoint
+that :func:`~sdelib.training.fit` keeps.
 
-A safetensors file holds named arrays and a header of text. Here the header holds the rest of the state as JSON. Reading
-one executes nothing, unlike a pickle, so a file may come from anywhere. Writing is atomic: whoever opens the path finds
-the old state or the new one, never half of one.
+A safetensors file holds named arrays and a header of text. Here the header holds the rest of the
+state as JSON. Reading one executes nothing, unlike a pickle, so a file may come from anywhere.
+Writing is atomic: whoever opens the path finds the old state or the new one, never half of one.
 """
 
 import json
@@ -36,11 +37,13 @@ def save(state: Any, path: str | os.PathLike) -> None:
     """Write a nested state to ``path``, replacing what was there in one stroke.
 
     Args:
-        state: Dictionaries (keyed by strings or integers), lists and tuples of tensors, numbers, strings and ``None``,
-            as ``state_dict`` of any module or optimizer returns. Tensors that share memory are written one by one.
+        state: Dictionaries (keyed by strings or integers), lists and tuples of tensors, numbers,
+            strings and ``None``, as ``state_dict`` of any module or optimizer returns. Tensors that
+            share memory are written one by one.
 
     Raises:
-        TypeError: if anything else is found inside, as a value or a key; the message names its place.
+        TypeError: if anything else is found inside, as a value or a key; the message names its
+            place.
     """
     tensors: dict[str, Tensor] = {}
     tree = _put_aside(state, "state", tensors)
@@ -58,7 +61,8 @@ def save(state: Any, path: str | os.PathLike) -> None:
 
 
 def load(path: str | os.PathLike) -> Any:
-    """The state that :func:`save` wrote to ``path``: equal in every value, type and bit, its tensors on the CPU.
+    """The state that :func:`save` wrote to ``path``: equal in every value, type and bit, its
+    tensors on the CPU.
 
     Raises:
         FileNotFoundError: if there is no such file.
@@ -76,20 +80,24 @@ def load(path: str | os.PathLike) -> Any:
 class Checkpoint:
     """Where and how often a training run keeps its state; passed to :func:`~sdelib.training.fit`.
 
-    A run that finds its own file goes on from there and ends as it would have without the interruption, bit for bit on
-    the same machine. For that, start it by the same code: the file holds what training changes (weights, their average,
-    optimizers, schedules, losses, random streams), and not what was made before it, such as the data.
+    A run that finds its own file goes on from there and ends as it would have without the
+    interruption, bit for bit on the same machine. For that, start it by the same code: the file
+    holds what training changes (weights, their average, optimizers, schedules, losses, random
+    streams), and not what was made before it, such as the data.
 
-    Every draw of the loss must come from torch's default generator (of the CPU, and of the current GPU) or from
-    ``sources``; Python's and numpy's generators are not kept. Of several processes only the first one writes, and all read,
-    so they should draw alike: see ``book/train_digits.py``.
+    Every draw of the loss must come from torch's default generator (of the CPU, and of the current
+    GPU) or from ``sources``; Python's and numpy's generators are not kept. Of several processes
+    only the first one writes, and all read, so they should draw alike: see
+    ``tools/train_digits.py``.
 
     Args:
         path: The file.
         every: Number of steps from one writing to the next; the end is written in any case.
-        sources: The generators and Sobol engines that the loss draws from, always in the same order.
-        settings: What tells this run from another, as JSON values: rate, batch size, width. A file with others is refused.
-            Without it a changed rate would go unnoticed, as the optimizer's state brings the old one back.
+        sources: The generators and Sobol engines that the loss draws from, always in the same
+            order.
+        settings: What tells this run from another, as JSON values: rate, batch size, width. A file
+            with others is refused. Without it a changed rate would go unnoticed, as the optimizer's
+            state brings the old one back.
 
     Raises:
         ValueError: if ``every < 1``.
@@ -103,9 +111,7 @@ class Checkpoint:
     def __post_init__(self):
         require(self.every >= 1, "every", self.every, "at least 1")
 
-    def write(
-        self, run: dict, parts: Sequence[Stateful], history: list[Tensor]
-    ) -> None:
+    def write(self, run: dict, parts: Sequence[Stateful], history: list[Tensor]) -> None:
         """Save the state of the run so far.
 
         Args:
@@ -126,20 +132,19 @@ class Checkpoint:
             "cpu": torch.get_rng_state(),
             "gpu": torch.cuda.get_rng_state() if gpu else None,
             "sources": [
-                source.get_state()
-                if isinstance(source, torch.Generator)
-                else source.num_generated
+                source.get_state() if isinstance(source, torch.Generator) else source.num_generated
                 for source in self.sources
             ],
         }
         save(state, self.path)
 
     def read(self, run: dict, parts: Sequence[Stateful]) -> list[Tensor]:
-        """Put a saved run's state into its ``parts`` and random streams, and return its losses; none without a file.
+        """Put a saved run's state into its ``parts`` and random streams, and return its losses;
+        none without a file.
 
         Raises:
-            ValueError: if the file holds another run: other numbers or settings, other kinds of parts or another number of
-                sources.
+            ValueError: if the file holds another run: other numbers or settings, other kinds of
+                parts or another number of sources.
         """
         if not Path(self.path).exists():
             return []
@@ -184,18 +189,12 @@ def _put_aside(value: Any, place: str, tensors: dict[str, Tensor]) -> Any:
                 )
         return {
             "dict": [
-                [key, _put_aside(item, f"{place}/{key}", tensors)]
-                for key, item in value.items()
+                [key, _put_aside(item, f"{place}/{key}", tensors)] for key, item in value.items()
             ]
         }
     if isinstance(value, list | tuple):
         kind = "tuple" if isinstance(value, tuple) else "list"
-        return {
-            kind: [
-                _put_aside(item, f"{place}/{i}", tensors)
-                for i, item in enumerate(value)
-            ]
-        }
+        return {kind: [_put_aside(item, f"{place}/{i}", tensors) for i, item in enumerate(value)]}
     if value is None or isinstance(value, bool | int | float | str):
         return value
     raise TypeError(
@@ -211,6 +210,4 @@ def _put_back(tree: Any, tensors: dict[str, Tensor]) -> Any:
         return tensors[inside]
     if kind == "dict":
         return {key: _put_back(item, tensors) for key, item in inside}
-    return (tuple if kind == "tuple" else list)(
-        _put_back(item, tensors) for item in inside
-    )
+    return (tuple if kind == "tuple" else list)(_put_back(item, tensors) for item in inside)

@@ -10,7 +10,9 @@ from .mixtures import GaussianMixture
 
 
 def deck_mixture() -> GaussianMixture:
-    """The first experiment's target, 1/2 N(-3, 1/4) + 1/2 N(3, 1); the second argument of each is a variance."""
+    """The first experiment's target, 1/2 N(-3, 1/4) + 1/2 N(3, 1); the second argument of each is a
+    variance.
+    """
     return GaussianMixture(
         torch.full((2,), 0.5),
         torch.tensor([[-3.0], [3.0]]),
@@ -29,11 +31,12 @@ _SMILE = (
 
 
 def smile_curve(u: Tensor) -> Tensor:
-    """The curve of the second experiment, a winking face of radius 1, drawn arc after arc at constant speed.
+    """The curve of the second experiment, a winking face of radius 1, drawn arc after arc at
+    constant speed.
 
     Args:
-        u: Places along the curve in [0, 1), shape ``(n,)``; equal lengths hold equal shares, so uniform places are uniform
-            on the curve.
+        u: Places along the curve in [0, 1), shape ``(n,)``; equal lengths hold equal shares, so
+            uniform places are uniform on the curve.
 
     Returns:
         Points, shape ``(n, 2)``.
@@ -53,15 +56,12 @@ def smile_curve(u: Tensor) -> Tensor:
     length = u * stops[-1]
     arc = torch.searchsorted(stops, length.detach(), right=True)
     angle = end[arc] - (stops[arc] - length) / radius[arc]
-    return torch.stack(
-        [x[arc] + radius[arc] * angle.cos(), y[arc] + radius[arc] * angle.sin()], 1
-    )
+    return torch.stack([x[arc] + radius[arc] * angle.cos(), y[arc] + radius[arc] * angle.sin()], 1)
 
 
-def smile(
-    n: int, noise: float = 0.01, generator: torch.Generator | None = None
-) -> Tensor:
-    """The second experiment's data: ``n`` points uniform on :func:`smile_curve` plus normal noise, shape ``(n, 2)``.
+def smile(n: int, noise: float = 0.01, generator: torch.Generator | None = None) -> Tensor:
+    """The second experiment's data: ``n`` points uniform on :func:`smile_curve` plus normal noise,
+    shape ``(n, 2)``.
 
     They lie on the CPU and have torch's default dtype.
 
@@ -77,23 +77,24 @@ def smile(
 
 
 def smile_distance(points: Tensor) -> Tensor:
-    """Distance of points of shape ``(n, 2)`` to the nearest place on :func:`smile_curve`, shape ``(n,)``."""
+    """Distance of points of shape ``(n, 2)`` to the nearest place on :func:`smile_curve`, shape
+    ``(n,)``.
+    """
     require_finite("points", points)
     require_shape("points", points, "n", 2)
     x, y, radius, start, end = _smile_arcs(points)
     dx, dy = points[:, :1] - x, points[:, 1:] - y
     angle = (torch.atan2(dy, dx) - start) % (2 * torch.pi)
     to_circle = (torch.hypot(dx, dy) - radius).abs()
-    to_ends = [
-        torch.hypot(dx - radius * a.cos(), dy - radius * a.sin())
-        for a in (start, end)
-    ]
+    to_ends = [torch.hypot(dx - radius * a.cos(), dy - radius * a.sin()) for a in (start, end)]
     beside = angle <= end - start
     return torch.where(beside, to_circle, torch.minimum(*to_ends)).amin(1)
 
 
 def _smile_arcs(reference: Tensor) -> Tensor:
-    """The arcs' centres, radii and angles in radians, shape ``(5, n_arcs)``, in the dtype and on the device of ``reference``."""
+    """The arcs' centres, radii and angles in radians, shape ``(5, n_arcs)``, in the dtype and on
+    the device of ``reference``.
+    """
     arcs = reference.new_tensor(_SMILE).T
     return torch.cat([arcs[:3], torch.deg2rad(arcs[3:])])
 
@@ -105,13 +106,14 @@ DIGIT_LEVELS = 17
 def digits(*sizes: int, seed: int = 0) -> list[tuple[Tensor, Tensor]]:
     """Disjoint parts of scikit-learn's 1797 handwritten digits, each as ``(images, labels)``.
 
-    Every part holds the ten digits in the same proportions, up to rounding. An image has 8 x 8 pixels of levels 0 to 16;
-    level ``k`` becomes ``(2 k + 1) / 17 - 1``, the middle of its cell when [-1, 1] is cut into 17. Uniform noise over one
-    cell then makes the levels continuous and fills the interval, and no two cells overlap.
+    Every part holds the ten digits in the same proportions, up to rounding. An image has 8 x 8
+    pixels of levels 0 to 16; level ``k`` becomes ``(2 k + 1) / 17 - 1``, the middle of its cell
+    when [-1, 1] is cut into 17. Uniform noise over one cell then makes the levels continuous and
+    fills the interval, and no two cells overlap.
 
     Args:
-        sizes: Number of images of each part, each at least 10. Together 1797, or fewer by at least 10: a part for each
-            digit to be in, which is not returned.
+        sizes: Number of images of each part, each at least 10. Together 1797, or fewer by at least
+            10: a part for each digit to be in, which is not returned.
         seed: Which images go where.
 
     Returns:
@@ -129,9 +131,7 @@ def digits(*sizes: int, seed: int = 0) -> list[tuple[Tensor, Tensor]]:
         sizes,
         f"each at least 10 and {len(labels)} together, or fewer by 10 or more",
     )
-    images = (
-        2 * torch.as_tensor(levels).reshape(-1, 1, 8, 8) + 1
-    ) / DIGIT_LEVELS - 1
+    images = (2 * torch.as_tensor(levels).reshape(-1, 1, 8, 8) + 1) / DIGIT_LEVELS - 1
     images, labels = images.to(torch.get_default_dtype()), torch.as_tensor(labels)
     parts, rest = [], torch.arange(len(labels))
     for size in sizes:

@@ -1,10 +1,12 @@
 r"""How far a sample is from a law, or from another sample.
 
-A distance is never zero for exact points, so it means little without its *floor*: what as many exact points would score on
-average. Where the floor is known it comes with the distance; elsewhere, call the function on two fresh samples.
+A distance is never zero for exact points, so it means little without its *floor*: what as many
+exact points would score on average. Where the floor is known it comes with the distance; elsewhere,
+call the function on two fresh samples.
 
-:func:`wasserstein` and :func:`kolmogorov_smirnov` compare a sample in one dimension with a known law. The others compare
-two samples of any event shape, and hold a few million distances at a time, however many points there are.
+:func:`wasserstein` and :func:`kolmogorov_smirnov` compare a sample in one dimension with a known
+law. The others compare two samples of any event shape, and hold a few million distances at a time,
+however many points there are.
 """
 
 import functools
@@ -32,7 +34,8 @@ class Distance(NamedTuple):
 def wasserstein(
     x: Tensor, quantile: Callable[[Tensor], Tensor], n_levels: int = 20_000
 ) -> Distance:
-    r"""1-Wasserstein distance of points ``x`` of shape ``(n, 1)`` to the law with the given quantile function.
+    r"""1-Wasserstein distance of points ``x`` of shape ``(n, 1)`` to the law with the given
+    quantile function.
 
     The floor is exact (Fubini, then the mean absolute deviation of a binomial):
     :math:`E\,W_1 = \int E|F_n - F|\,\mathrm dx` with :math:`n F_n(x) \sim \mathrm{Bin}(n, F(x))`.
@@ -42,21 +45,16 @@ def wasserstein(
         n_levels: The law is read at the midpoints of this many equal slices of (0, 1).
     """
     _require_points(x)
-    levels = (
-        torch.arange(n_levels, dtype=torch.float64, device=x.device) + 0.5
-    ) / n_levels
+    levels = (torch.arange(n_levels, dtype=torch.float64, device=x.device) + 0.5) / n_levels
     law = quantile(levels)[:, 0].cpu().numpy()
     value = stats.wasserstein_distance(x[:, 0].detach().double().cpu().numpy(), law)
-    between = (
-        np.arange(1, n_levels) / n_levels
-    )  # F on the gap between one law point and the next
-    return Distance(
-        float(value), float(_binomial_deviation(len(x), between) @ np.diff(law))
-    )
+    between = np.arange(1, n_levels) / n_levels  # F on the gap between one law point and the next
+    return Distance(float(value), float(_binomial_deviation(len(x), between) @ np.diff(law)))
 
 
 def kolmogorov_smirnov(x: Tensor, cdf: Callable[[Tensor], Tensor]) -> Distance:
-    """Largest gap between the empirical distribution function of ``x``, shape ``(n, 1)``, and ``cdf``.
+    """Largest gap between the empirical distribution function of ``x``, shape ``(n, 1)``, and
+    ``cdf``.
 
     Args:
         cdf: Maps points of shape ``(n, 1)`` to levels of shape ``(n,)``.
@@ -66,9 +64,7 @@ def kolmogorov_smirnov(x: Tensor, cdf: Callable[[Tensor], Tensor]) -> Distance:
     def cdf_of_array(points: np.ndarray) -> np.ndarray:
         return cdf(torch.as_tensor(points)[:, None].to(x.device)).cpu().numpy()
 
-    value = stats.kstest(
-        x[:, 0].detach().double().cpu().numpy(), cdf_of_array
-    ).statistic
+    value = stats.kstest(x[:, 0].detach().double().cpu().numpy(), cdf_of_array).statistic
     return Distance(float(value), _kolmogorov_floor(len(x)))
 
 
@@ -78,19 +74,22 @@ def _kolmogorov_floor(n: int) -> float:
 
 
 def _binomial_deviation(n: int, p: np.ndarray) -> np.ndarray:
-    """``E|Bin(n, p) / n - p|`` by de Moivre's formula, ``2 (1 - p) m P(Bin(n, p) = m) / n`` with ``m = floor(n p) + 1``."""
+    """``E|Bin(n, p) / n - p|`` by de Moivre's formula, ``2 (1 - p) m P(Bin(n, p) = m) / n`` with
+    ``m = floor(n p) + 1``.
+    """
     m = np.floor(n * p) + 1
     return 2 * m * (1 - p) * stats.binom.pmf(m, n, p) / n
 
 
 def energy_distance(x: Tensor, y: Tensor) -> Distance:
-    r"""Energy distance of the points ``x`` from the points ``y``, in units of length (Székely and Rizzo 2013).
+    r"""Energy distance of the points ``x`` from the points ``y``, in units of length (Székely and
+    Rizzo 2013).
 
     .. math:: 2\, E|X - Y| - E|X - X'| - E|Y - Y'|
 
-    between the two empirical laws: a point is paired with itself as well, so the value is zero only for equal samples.
-    (Some authors, and scipy, take the square root.) For ``n`` and ``m`` draws of one law the mean is
-    :math:`(1/n + 1/m)\, E|Y - Y'|`, which is the floor, estimated from ``y``.
+    between the two empirical laws: a point is paired with itself as well, so the value is zero only
+    for equal samples. (Some authors, and scipy, take the square root.) For ``n`` and ``m`` draws of
+    one law the mean is :math:`(1/n + 1/m)\, E|Y - Y'|`, which is the floor, estimated from ``y``.
 
     Args:
         x: Points, shape ``(n, *event)``.
@@ -113,9 +112,11 @@ def sliced_wasserstein(
     n_directions: int = 200,
     generator: torch.Generator | None = None,
 ) -> float:
-    r"""Sliced 2-Wasserstein distance: the root mean square of :math:`W_2` over random directions (Bonneel et al. 2015).
+    r"""Sliced 2-Wasserstein distance: the root mean square of :math:`W_2` over random directions
+    (Bonneel et al. 2015).
 
-    Along a direction :math:`W_2^2` of two samples of equal size is the mean square difference of their sorted projections.
+    Along a direction :math:`W_2^2` of two samples of equal size is the mean square difference of
+    their sorted projections.
 
     Args:
         x: Points, shape ``(n, *event)``.
@@ -127,9 +128,7 @@ def sliced_wasserstein(
         ValueError: if the samples differ in size or in event shape.
     """
     x, y = _require_samples(x=x, y=y)
-    require(
-        len(x) == len(y), "y", f"{len(y)} points", f"as many points as x, {len(x)}"
-    )
+    require(len(x) == len(y), "y", f"{len(y)} points", f"as many points as x, {len(x)}")
     require(n_directions >= 1, "n_directions", n_directions, "at least 1")
     directions = torch.randn(
         n_directions,
@@ -145,32 +144,29 @@ def sliced_wasserstein(
     return float(torch.stack(squares).mean().sqrt())
 
 
-def frechet_gaussian(
-    mean_x: Tensor, cov_x: Tensor, mean_y: Tensor, cov_y: Tensor
-) -> float:
+def frechet_gaussian(mean_x: Tensor, cov_x: Tensor, mean_y: Tensor, cov_y: Tensor) -> float:
     r"""The squared 2-Wasserstein distance of two Gaussians (Dowson and Landau 1982),
 
-    .. math:: |m_x - m_y|^2 + \operatorname{tr}\big(C_x + C_y - 2\,(C_x^{1/2} C_y\, C_x^{1/2})^{1/2}\big).
+    .. math:: |m_x - m_y|^2 + \operatorname{tr}\big(C_x + C_y - 2\,(C_x^{1/2} C_y\,
+    C_x^{1/2})^{1/2}\big).
 
     Args:
         mean_x: Mean, shape ``(d,)``, as is ``mean_y``.
         cov_x: Covariance, shape ``(d, d)``, as is ``cov_y``; it may be singular.
     """
-    mean_x, cov_x, mean_y, cov_y = (
-        v.detach().double() for v in (mean_x, cov_x, mean_y, cov_y)
-    )
+    mean_x, cov_x, mean_y, cov_y = (v.detach().double() for v in (mean_x, cov_x, mean_y, cov_y))
     values, vectors = torch.linalg.eigh(cov_x)
     root = vectors * values.clamp(min=0).sqrt() @ vectors.T
     cross = torch.linalg.eigvalsh(root @ cov_y @ root).clamp(min=0).sqrt().sum()
-    return float(
-        (mean_x - mean_y).square().sum() + cov_x.trace() + cov_y.trace() - 2 * cross
-    )
+    return float((mean_x - mean_y).square().sum() + cov_x.trace() + cov_y.trace() - 2 * cross)
 
 
 def frechet_distance(x: Tensor, y: Tensor) -> float:
-    """Fréchet distance of two sets of feature vectors: :func:`frechet_gaussian` of their means and covariances (Heusel et al. 2017).
+    """Fréchet distance of two sets of feature vectors: :func:`frechet_gaussian` of their means and
+    covariances (Heusel et al. 2017).
 
-    It grows as samples shrink, about as the inverse of their size: compare values of equal sizes only.
+    It grows as samples shrink, about as the inverse of their size: compare values of equal sizes
+    only.
 
     Args:
         x: Features, shape ``(n, d)``, ``n >= 2``.
@@ -180,19 +176,20 @@ def frechet_distance(x: Tensor, y: Tensor) -> float:
     for name, points in (("x", x), ("y", y)):
         require(len(points) >= 2, name, "1 point", "at least 2 points")
     moments = [
-        (points.mean(0), torch.cov(points.T).reshape(2 * points.shape[1:]))
-        for points in (x, y)
+        (points.mean(0), torch.cov(points.T).reshape(2 * points.shape[1:])) for points in (x, y)
     ]
     return frechet_gaussian(*moments[0], *moments[1])
 
 
 def density_coverage(x: Tensor, real: Tensor, k: int = 5) -> tuple[float, float]:
-    r"""How real the points ``x`` look, and how much of the real set they reach (Naeem et al. 2020, Eqs. 3 and 4).
+    r"""How real the points ``x`` look, and how much of the real set they reach (Naeem et al. 2020,
+    Eqs. 3 and 4).
 
-    Around each real point stands the open ball that reaches to its ``k``-th neighbour among the real ones. *Density* is the mean
-    number of balls a point of ``x`` lies in, over ``k``; *coverage* is the share of balls with a point of ``x`` inside. For
-    ``n`` draws of the law of ``m`` real points the mean density is 1 and the mean coverage
-    :math:`1 - \prod_{i=1}^{k} (m - i)/(n + m - i)`, whatever the law.
+    Around each real point stands the open ball that reaches to its ``k``-th neighbour among the
+    real ones. *Density* is the mean number of balls a point of ``x`` lies in, over ``k``;
+    *coverage* is the share of balls with a point of ``x`` inside. For ``n`` draws of the law of
+    ``m`` real points the mean density is 1 and the mean coverage :math:`1 - \prod_{i=1}^{k} (m -
+    i)/(n + m - i)`, whatever the law.
 
     Args:
         x: Points to judge, shape ``(n, *event)``.
@@ -203,9 +200,7 @@ def density_coverage(x: Tensor, real: Tensor, k: int = 5) -> tuple[float, float]
         Density and coverage.
     """
     x, real = _require_samples(x=x, real=real)
-    require(
-        1 <= k < len(real), "k", k, f"from 1 to {len(real) - 1}, for as many real"
-    )
+    require(1 <= k < len(real), "k", k, f"from 1 to {len(real) - 1}, for as many real")
     balls, inside = [], 0
     radius = torch.cat(  # a point is its own nearest neighbour
         [block.kthvalue(k + 1, 1).values for _, block in _distances(real, real)]
@@ -218,14 +213,17 @@ def density_coverage(x: Tensor, real: Tensor, k: int = 5) -> tuple[float, float]
 
 
 def nearer_training(x: Tensor, train: Tensor, held_out: Tensor) -> float:
-    """Share of the points ``x`` that lie nearer to a training point than to any held-out one; ties count half.
+    """Share of the points ``x`` that lie nearer to a training point than to any held-out one; ties
+    count half.
 
-    Of exact draws it is one half on average, since training and held-out points are then alike; more means memory.
+    Of exact draws it is one half on average, since training and held-out points are then alike;
+    more means memory.
 
     Args:
         x: Points to judge, shape ``(n, *event)``.
         train: Training points, shape ``(m, *event)``.
-        held_out: As many points that were not trained on; a larger set would lie nearer by its size alone.
+        held_out: As many points that were not trained on; a larger set would lie nearer by its size
+            alone.
     """
     x, train, held_out = _require_samples(x=x, train=train, held_out=held_out)
     require(
@@ -241,14 +239,15 @@ def nearer_training(x: Tensor, train: Tensor, held_out: Tensor) -> float:
     return float(0.5 - 0.5 * (to_train - to_held_out).sign().mean())
 
 
-def _distances(
-    x: Tensor, y: Tensor, n_pairs: int = 4_000_000
-) -> Iterator[tuple[slice, Tensor]]:
-    """The Euclidean distances of rows of ``x`` from all of ``y``, a block of rows at a time, with the rows' places."""
+def _distances(x: Tensor, y: Tensor, n_pairs: int = 4_000_000) -> Iterator[tuple[slice, Tensor]]:
+    """The Euclidean distances of rows of ``x`` from all of ``y``, a block of rows at a time, with
+    the rows' places.
+    """
     size = max(1, n_pairs // len(y))
     for start in range(0, len(x), size):
         rows = slice(start, start + size)
-        # exact differences: through the scalar product a distance would be uncertain by the root of the rounding error
+        # exact differences: through the scalar product a distance would be uncertain by the root of
+        # the rounding error
         yield (
             rows,
             torch.cdist(x[rows], y, compute_mode="donot_use_mm_for_euclid_dist"),
@@ -256,13 +255,13 @@ def _distances(
 
 
 def _require_samples(**samples: Tensor) -> list[Tensor]:
-    """Each sample in double precision, shape ``(n, d)``; refuses an empty one, and two of unlike events."""
+    """Each sample in double precision, shape ``(n, d)``; refuses an empty one, and two of unlike
+    events.
+    """
     (first, event), *_ = ((name, x.shape[1:]) for name, x in samples.items())
     for name, x in samples.items():
         require_finite(name, x)
-        require(
-            x.ndim >= 2, name, f"shape {tuple(x.shape)}", "of shape (n, *event)"
-        )
+        require(x.ndim >= 2, name, f"shape {tuple(x.shape)}", "of shape (n, *event)")
         require(len(x) >= 1, name, "no point", "at least one point")
         require(
             x.shape[1:] == event,

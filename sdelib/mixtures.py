@@ -1,4 +1,6 @@
-"""The Gaussian mixture, exact in every way: densities, scores, diffusion and conditioning are closed forms."""
+"""The Gaussian mixture, exact in every way: densities, scores, diffusion and conditioning are
+closed forms.
+"""
 
 import math
 from dataclasses import dataclass, replace
@@ -12,16 +14,20 @@ from ._checks import require, require_finite, require_shape
 
 @dataclass(frozen=True)
 class GaussianMixture:
-    r"""The mixture :math:`\sum_k w_k \mathcal N(m_k, Q_k \operatorname{diag}(v_k) Q_k^\top)` in ``d`` dimensions.
+    r"""The mixture :math:`\sum_k w_k \mathcal N(m_k, Q_k \operatorname{diag}(v_k) Q_k^\top)` in
+    ``d`` dimensions.
 
-    Covariances are kept as principal axes and variances: isotropic noise moves the variances and leaves the axes
-    alone, so :meth:`perturb` costs nothing. (A mixture perturbed at times of shape ``(B,)`` holds one mixture a row.)
+    Covariances are kept as principal axes and variances: isotropic noise moves the variances and
+    leaves the axes alone, so :meth:`perturb` costs nothing. (A mixture perturbed at times of shape
+    ``(B,)`` holds one mixture a row.)
 
     Args:
         weights: ``w``, shape ``(K,)``, positive, summing to 1.
         means: ``m``, shape ``(K, d)``.
-        variances: ``v``, along the axes, shape ``(K, d)``, positive. Variances, not standard deviations.
-        axes: ``Q``, orthonormal, in columns, shape ``(K, d, d)``; ``None`` means the coordinate axes.
+        variances: ``v``, along the axes, shape ``(K, d)``, positive. Variances, not standard
+            deviations.
+        axes: ``Q``, orthonormal, in columns, shape ``(K, d, d)``; ``None`` means the coordinate
+            axes.
 
     Raises:
         ValueError: naming the argument whose shape or values are not as above.
@@ -63,10 +69,10 @@ class GaussianMixture:
             )
 
     @classmethod
-    def from_covs(
-        cls, weights: Tensor, means: Tensor, covs: Tensor
-    ) -> "GaussianMixture":
-        """The mixture with covariance matrices ``covs`` of shape ``(K, d, d)``, symmetric and positive definite."""
+    def from_covs(cls, weights: Tensor, means: Tensor, covs: Tensor) -> "GaussianMixture":
+        """The mixture with covariance matrices ``covs`` of shape ``(K, d, d)``, symmetric and
+        positive definite.
+        """
         require_finite("covs", covs)
         require(
             torch.allclose(covs, covs.mT),
@@ -89,12 +95,13 @@ class GaussianMixture:
     ) -> "GaussianMixture":
         r"""One Gaussian for each class of the data, with the class's share, mean and covariance.
 
-        A class of few points has an unreliable covariance, so part of it is replaced by the mean covariance of all
-        classes (regularised discriminant analysis; Friedman 1989).
+        A class of few points has an unreliable covariance, so part of it is replaced by the mean
+        covariance of all classes (regularised discriminant analysis; Friedman 1989).
 
         Args:
             x: Data, shape ``(n, *event)``; the mixture is one of flattened events.
-            labels: Integers from 0 to ``K - 1``, shape ``(n,)``; every class needs at least two points.
+            labels: Integers from 0 to ``K - 1``, shape ``(n,)``; every class needs at least two
+                points.
             pooled: That part, in [0, 1].
             noise: Variance of white noise to be added to the data.
 
@@ -109,15 +116,11 @@ class GaussianMixture:
         enough, sizes = bool((counts >= 2).all()), f"classes of {counts.tolist()}"
         require(enough, "labels", sizes, "two or more points a class")
         classes = [points[labels == k] for k in range(len(counts))]
-        covs = torch.stack(
-            [torch.cov(part.T).reshape(2 * points.shape[1:]) for part in classes]
-        )
+        covs = torch.stack([torch.cov(part.T).reshape(2 * points.shape[1:]) for part in classes])
         covs = torch.lerp(covs, covs.mean(0, keepdim=True), pooled)
         means = torch.stack([part.mean(0) for part in classes])
         white = noise * torch.eye(points.shape[1]).to(points)
-        return cls.from_covs(
-            counts / counts.sum().double(), means, covs + white
-        ).to(x)
+        return cls.from_covs(counts / counts.sum().double(), means, covs + white).to(x)
 
     @property
     def dim(self) -> int:
@@ -151,18 +154,14 @@ class GaussianMixture:
         if self.means.dtype == x.dtype and self.means.device == x.device:
             return self
         axes = None if self.axes is None else self.axes.to(x)
-        return GaussianMixture(
-            self.weights.to(x), self.means.to(x), self.variances.to(x), axes
-        )
+        return GaussianMixture(self.weights.to(x), self.means.to(x), self.variances.to(x), axes)
 
     def sample(self, n: int, generator: torch.Generator | None = None) -> Tensor:
         """Draw ``n`` points, shape ``(n, d)``."""
         require(n >= 0, "n", n, "at least 0")
         if n == 0:
             return self.means.new_empty(0, self.dim)
-        k = torch.multinomial(
-            self.weights, n, replacement=True, generator=generator
-        )
+        k = torch.multinomial(self.weights, n, replacement=True, generator=generator)
         z = torch.randn(
             n,
             self.dim,
@@ -170,17 +169,14 @@ class GaussianMixture:
             dtype=self.means.dtype,
             device=self.means.device,
         )
-        return (
-            self.means[k]
-            + self._from_axes((self.variances[k].sqrt() * z)[:, None], k)[:, 0]
-        )
+        return self.means[k] + self._from_axes((self.variances[k].sqrt() * z)[:, None], k)[:, 0]
 
     def log_joint(self, x: Tensor) -> Tensor:
         """``log w_k + log N(x; m_k, C_k)`` at ``x`` of shape ``(B, d)``: shape ``(B, K)``."""
         u = self._to_axes(self._offsets(x))
-        log_normal = -0.5 * (
-            u**2 / self.variances + torch.log(2 * math.pi * self.variances)
-        ).sum(-1)
+        log_normal = -0.5 * (u**2 / self.variances + torch.log(2 * math.pi * self.variances)).sum(
+            -1
+        )
         return self.weights.log() + log_normal
 
     def log_prob(self, x: Tensor) -> Tensor:
@@ -188,23 +184,28 @@ class GaussianMixture:
         return self.log_joint(x).logsumexp(-1)
 
     def score(self, x: Tensor) -> Tensor:
-        """Gradient of the log-density at ``x``, shape ``(B, d)``: each component's pull, weighted by responsibility."""
+        """Gradient of the log-density at ``x``, shape ``(B, d)``: each component's pull, weighted
+        by responsibility.
+        """
         responsibility = self.log_joint(x).softmax(-1)
         return (responsibility[..., None] * self.pulls(x)).sum(-2)
 
     def pulls(self, x: Tensor) -> Tensor:
-        """Gradient of each component's log-density at ``x`` of shape ``(B, d)``: shape ``(B, K, d)``."""
+        """Gradient of each component's log-density at ``x`` of shape ``(B, d)``: shape ``(B, K,
+        d)``.
+        """
         return self._from_axes(-self._to_axes(self._offsets(x)) / self.variances)
 
     def perturb(self, alpha: Tensor, sigma: Tensor) -> "GaussianMixture":
-        """The law of ``alpha X + sigma Z``, ``Z ~ N(0, I)``; ``alpha`` and ``sigma`` have shape ``()`` or ``(B,)``."""
+        """The law of ``alpha X + sigma Z``, ``Z ~ N(0, I)``; ``alpha`` and ``sigma`` have shape
+        ``()`` or ``(B,)``.
+        """
         a, s = alpha[..., None, None], sigma[..., None, None]
-        return replace(
-            self, means=a * self.means, variances=a**2 * self.variances + s**2
-        )
+        return replace(self, means=a * self.means, variances=a**2 * self.variances + s**2)
 
     def condition(self, A: Tensor, y: Tensor, std: float) -> "GaussianMixture":
-        """The law of ``X`` given ``y = A X + std N(0, I)``, again a mixture (Bayes' rule, component by component).
+        """The law of ``X`` given ``y = A X + std N(0, I)``, again a mixture (Bayes' rule, component
+        by component).
 
         Args:
             A: Linear map, shape ``(m, d)``.
@@ -238,7 +239,9 @@ class GaussianMixture:
         return posterior.to(self.means)
 
     def cdf(self, x: Tensor) -> Tensor:
-        """Distribution function at points of shape ``(B, 1)``: shape ``(B,)``. In one dimension only."""
+        """Distribution function at points of shape ``(B, 1)``: shape ``(B,)``. In one dimension
+        only.
+        """
         require(
             self.dim == 1,
             "the mixture's dimension",
@@ -249,7 +252,9 @@ class GaussianMixture:
         return (self.weights * torch.special.ndtr(u)).sum(-1)
 
     def quantile(self, u: Tensor) -> Tensor:
-        """The points of shape ``(n, 1)`` with ``cdf(x) = u``, for levels ``u`` of shape ``(n,)`` inside (0, 1)."""
+        """The points of shape ``(n, 1)`` with ``cdf(x) = u``, for levels ``u`` of shape ``(n,)``
+        inside (0, 1).
+        """
         require_shape("u", u, "n")
         require(
             bool(((u > 0) & (u < 1)).all()),
@@ -267,16 +272,9 @@ class GaussianMixture:
         )
 
         def excess(x, level):
-            return (
-                double.cdf(torch.as_tensor(x)[:, None].to(double.means))
-                .cpu()
-                .numpy()
-                - level
-            )
+            return double.cdf(torch.as_tensor(x)[:, None].to(double.means)).cpu().numpy() - level
 
-        root = elementwise.find_root(
-            excess, (low, high), args=(u.double().cpu().numpy(),)
-        )
+        root = elementwise.find_root(excess, (low, high), args=(u.double().cpu().numpy(),))
         return torch.as_tensor(root.x).to(u)[:, None]
 
     def _offsets(self, x: Tensor) -> Tensor:
@@ -285,14 +283,10 @@ class GaussianMixture:
         return x[:, None] - self.means
 
     def _to_axes(self, u: Tensor) -> Tensor:
-        return (
-            u if self.axes is None else torch.einsum("kij,bki->bkj", self.axes, u)
-        )
+        return u if self.axes is None else torch.einsum("kij,bki->bkj", self.axes, u)
 
     def _from_axes(self, u: Tensor, k: Tensor | slice = slice(None)) -> Tensor:
         if self.axes is None:
             return u
         axes = self.axes[k]
-        return torch.einsum(
-            "bij,bkj->bki" if isinstance(k, Tensor) else "kij,bkj->bki", axes, u
-        )
+        return torch.einsum("bij,bkj->bki" if isinstance(k, Tensor) else "kij,bkj->bki", axes, u)

@@ -1,22 +1,28 @@
-r"""Multistep solvers of the probability flow ODE: one score call a step, and a memory of earlier ones.
+r"""Multistep solvers of the probability flow ODE: one score call a step, and a memory of earlier
+ones.
 
-In the right coordinates the flow has next to nothing to solve. With :math:`D(x, t) = E[x_0 \mid x_t = x]` and
-:math:`Z(x, t) = E[z \mid x_t = x] = -\sigma \nabla\log p_t(x)`, the means of datum and noise, :math:`x = \alpha D + \sigma Z`
-and the flow is :math:`\dot x = \alpha' D + \sigma' Z`. Two choices of coordinates:
+In the right coordinates the flow has next to nothing to solve. With :math:`D(x, t) = E[x_0 \mid x_t
+= x]` and :math:`Z(x, t) = E[z \mid x_t = x] = -\sigma \nabla\log p_t(x)`, the means of datum and
+noise, :math:`x = \alpha D + \sigma Z` and the flow is :math:`\dot x = \alpha' D + \sigma' Z`. Two
+choices of coordinates:
 
-- over the noise: :math:`\mathrm d(x/\sigma) = D\, \mathrm d(\alpha/\sigma)`, for :class:`DPMSolver2M`;
-- over both: with the angle :math:`\theta = \arctan(\sigma/\alpha)` and :math:`c = \sqrt{\alpha^2 + \sigma^2}`, so that
-  :math:`x/c = \cos\theta\, D + \sin\theta\, Z`, for :class:`Adams`,
+- over the noise: :math:`\mathrm d(x/\sigma) = D\, \mathrm d(\alpha/\sigma)`, for
+  :class:`DPMSolver2M`;
+- over both: with the angle :math:`\theta = \arctan(\sigma/\alpha)` and :math:`c = \sqrt{\alpha^2 +
+  \sigma^2}`, so that :math:`x/c = \cos\theta\, D + \sin\theta\, Z`, for :class:`Adams`,
 
-  .. math:: \frac{\mathrm d}{\mathrm d\theta}\frac xc = V, \qquad V = \cos\theta\, Z - \sin\theta\, D .
+  .. math:: \frac{\mathrm d}{\mathrm d\theta}\frac xc = V, \qquad V = \cos\theta\, Z - \sin\theta\,
+  D .
 
-  ``V`` is bounded at both ends and vanishes on standard normal data; networks that predict it are Salimans and Ho's (2022).
+  ``V`` is bounded at both ends and vanishes on standard normal data; networks that predict it are
+  Salimans and Ho's (2022).
 
-In both, what is integrated is a multiple of :math:`U = x + v(t)\, \nabla\log p_t(x)`, of :math:`D` with
-:math:`v = \sigma^2` and of :math:`V` with :math:`v = c^2`. Extrapolated by a polynomial through its last values, it makes
-every step a sum, whose coefficients depend on the times alone:
+In both, what is integrated is a multiple of :math:`U = x + v(t)\, \nabla\log p_t(x)`, of :math:`D`
+with :math:`v = \sigma^2` and of :math:`V` with :math:`v = c^2`. Extrapolated by a polynomial
+through its last values, it makes every step a sum, whose coefficients depend on the times alone:
 
-.. math:: x_s = k x + w_0 U + w_1 U_{\text{one call before}} + w_2 U_{\text{two calls before}} + \dots
+.. math:: x_s = k x + w_0 U + w_1 U_{\text{one call before}} + w_2 U_{\text{two calls before}} +
+\dots
 """
 
 import functools
@@ -43,8 +49,9 @@ class Past(NamedTuple):
 class Multistep:
     """A :data:`~sdelib.steps.Step` that remembers its last calls; the base of the solvers below.
 
-    A call that does not continue the last one (another time or shape) forgets what does not lead to it, and with nothing left
-    starts afresh. Its times have shape ``()``. A subclass writes ``coefficients``.
+    A call that does not continue the last one (another time or shape) forgets what does not lead to
+    it, and with nothing left starts afresh. Its times have shape ``()``. A subclass writes
+    ``coefficients``.
     """
 
     memory: int  # how many calls it looks back
@@ -54,7 +61,8 @@ class Multistep:
         self._past: list[Past] = []
 
     def coefficients(self, sde: SDE, ts: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """``v``, ``k``, both ``(n,)``, and ``w``, ``(n, memory + 1)``, of the ``n`` steps of the grid ``ts``.
+        """``v``, ``k``, both ``(n,)``, and ``w``, ``(n, memory + 1)``, of the ``n`` steps of the
+        grid ``ts``.
 
         Weights of values from before the grid are 0.
         """
@@ -70,9 +78,7 @@ class Multistep:
         noise: Noise = torch.randn_like,
     ) -> Tensor:
         past = self._past
-        while past and not (
-            past[-1].u.shape == x.shape and torch.equal(past[-1].s, t)
-        ):
+        while past and not (past[-1].u.shape == x.shape and torch.equal(past[-1].s, t)):
             past.pop()
         del past[: -self.memory]
         times = torch.stack([*(p.t for p in past), t, s])
@@ -82,7 +88,9 @@ class Multistep:
         return x_s
 
     def on_grid(self, sde: SDE, x: Tensor, ts: Tensor) -> list[Move]:
-        """See :func:`~sdelib.steps.moves`; the moves share a memory of their own, and each is made once, in order."""
+        """See :func:`~sdelib.steps.moves`; the moves share a memory of their own, and each is made
+        once, in order.
+        """
         return self._moves(sde, x, ts, deque(maxlen=self.memory + 1))
 
     def _moves(self, sde: SDE, x: Tensor, ts: Tensor, us: deque) -> list[Move]:
@@ -109,11 +117,12 @@ class Multistep:
 
 
 class DPMSolver2M(Multistep):
-    r"""DPM-Solver++ 2M, a second-order step on the flow ODE with one score call (Lu et al. 2025, Alg. 2).
+    r"""DPM-Solver++ 2M, a second-order step on the flow ODE with one score call (Lu et al. 2025,
+    Alg. 2).
 
-    In :math:`\lambda = \log(\alpha/\sigma)` the flow ODE is linear but for :math:`D(\lambda)`, which the step extrapolates
-    linearly through its last two values to the middle of the step. It starts at first order, like
-    :func:`~sdelib.steps.ddim`.
+    In :math:`\lambda = \log(\alpha/\sigma)` the flow ODE is linear but for :math:`D(\lambda)`,
+    which the step extrapolates linearly through its last two values to the middle of the step. It
+    starts at first order, like :func:`~sdelib.steps.ddim`.
     """
 
     memory = 1
@@ -130,19 +139,24 @@ class DPMSolver2M(Multistep):
 
 
 class Adams(Multistep):
-    r"""Adams's method on the flow ODE in the angle :math:`\theta = \arctan(\sigma/\alpha)`, one score call a step.
+    r"""Adams's method on the flow ODE in the angle :math:`\theta = \arctan(\sigma/\alpha)`, one
+    score call a step.
 
-    The step to ``s`` extrapolates :math:`V(\theta)` by the polynomial through its last ``order - 1`` values and integrates
-    that (Bashforth). The next call evaluates the score there, which gives one more value of :math:`V`: first it repeats the
-    last step with the polynomial through that value as well (Moulton), then it steps on from the better place. The value
-    itself is not computed again (predict, evaluate, correct: Hairer, Nørsett and Wanner 1993, Sec. III.1), so correcting is
-    free: it only changes the weights. The last step, to 0, takes the place of :func:`~sdelib.score.denoise` and corrects the
+    The step to ``s`` extrapolates :math:`V(\theta)` by the polynomial through its last ``order -
+    1`` values and integrates that (Bashforth). The next call evaluates the score there, which gives
+    one more value of :math:`V`: first it repeats the last step with the polynomial through that
+    value as well (Moulton), then it steps on from the better place. The value itself is not
+    computed again (predict, evaluate, correct: Hairer, Nørsett and Wanner 1993, Sec. III.1), so
+    correcting is
+    free: it only changes the weights. The last step, to 0, takes the place of
+        :func:`~sdelib.score.denoise` and corrects the
     last but one.
 
     Args:
-        order: Number of values that the correction uses, at least 2; also the order of convergence, as far as the first
-            steps, with fewer values at hand, allow: these make it 3 in the limit. (From ``t = 1``, where nothing
-            happens yet, 4 and 5 are seen down to errors that no one needs.)
+        order: Number of values that the correction uses, at least 2; also the order of convergence,
+            as far as the first steps, with fewer values at hand, allow: these make it 3 in the
+            limit. (From ``t = 1``, where nothing happens yet, 4 and 5 are seen down to errors that
+            no one needs.)
 
     Raises:
         ValueError: if ``order < 2``.
@@ -168,7 +182,8 @@ class Adams(Multistep):
             torch.cat([angle[:-1], angle[i - 1]]),
             torch.cat([angle[1:], angle[:-1]]),
         ).chunk(2)
-        # A correction takes back the last prediction, whose value j - 1 calls ago is this step's j calls ago.
+        # A correction takes back the last prediction, whose value j - 1 calls ago is this step's j
+        # calls ago.
         correct[0] = 0  # no step lies before the first
         correct[1:, 1:] -= predict[:-1, :-1]
         slope = -sigma / (alpha * c)  # V = slope U
@@ -177,7 +192,8 @@ class Adams(Multistep):
 
 
 def integrals(nodes: Tensor, there: Tensor, start: Tensor, end: Tensor) -> Tensor:
-    """Weights with which values at ``nodes`` enter the integral, ``start`` to ``end``, of the polynomial through them.
+    """Weights with which values at ``nodes`` enter the integral, ``start`` to ``end``, of the
+    polynomial through them.
 
     Args:
         nodes: Shape ``(m, k)``: ``m`` problems of up to ``k`` nodes each, like the weights.
@@ -188,8 +204,6 @@ def integrals(nodes: Tensor, there: Tensor, start: Tensor, end: Tensor) -> Tenso
     u = torch.where(there, (nodes - start[:, None]) / length[:, None], 0)
     k = torch.arange(nodes.shape[1]).to(u)
     # On [0, 1] the integral of u^k is 1 / (k + 1), and the weights must give it exactly.
-    powers = torch.where(
-        there[:, None], torch.linalg.vander(u), torch.eye(len(k)).to(u)
-    ).mT
+    powers = torch.where(there[:, None], torch.linalg.vander(u), torch.eye(len(k)).to(u)).mT
     moments = torch.where(there, 1 / (k + 1), 0)
     return length[:, None] * torch.linalg.solve(powers, moments)

@@ -11,11 +11,12 @@ from .sde import SDE, like
 
 
 class GaussianFourierFeatures(nn.Module):
-    r"""The map :math:`t \mapsto (\sin 2\pi w_k t, \cos 2\pi w_k t)_k` with fixed random :math:`w_k \sim \mathcal N(0, \mathrm{scale}^2)`.
+    r"""The map :math:`t \mapsto (\sin 2\pi w_k t, \cos 2\pi w_k t)_k` with fixed random :math:`w_k
+    \sim \mathcal N(0, \mathrm{scale}^2)`.
 
-    A network sees sharp changes in time far more easily through these waves than through the number ``t`` itself
-    (Tancik et al. 2020; Song et al. 2021, App. H.2). Plane waves do the same for a point: with ``dim`` given, :math:`w_k` is a
-    vector and :math:`w_k t` a scalar product.
+    A network sees sharp changes in time far more easily through these waves than through the number
+    ``t`` itself (Tancik et al. 2020; Song et al. 2021, App. H.2). Plane waves do the same for a
+    point: with ``dim`` given, :math:`w_k` is a vector and :math:`w_k t` a scalar product.
 
     Args:
         n_features: Number of frequencies; the output is twice as wide.
@@ -31,7 +32,9 @@ class GaussianFourierFeatures(nn.Module):
         self.register_buffer("frequencies", scale * torch.randn(shape))
 
     def forward(self, x: Tensor) -> Tensor:
-        """Numbers of shape ``(B,)``, or points ``(B, dim)``, to features of shape ``(B, 2 n_features)``."""
+        """Numbers of shape ``(B,)``, or points ``(B, dim)``, to features of shape ``(B, 2
+        n_features)``.
+        """
         points = self.frequencies.ndim == 2
         turns = x @ self.frequencies.T if points else x[:, None] * self.frequencies
         phase = 2 * math.pi * turns
@@ -47,10 +50,11 @@ class MLP(nn.Module):
         depth: Number of hidden layers.
         n_features: Number of Gaussian Fourier frequencies of time.
         scale: Their standard deviation, in cycles per unit of time.
-        n_waves: Number of Gaussian Fourier frequencies of the state, as many vectors in ``dim`` dimensions. With them the
-            network can follow detail much finer than the spread of the points.
-        wave_scale: Their standard deviation, in cycles per unit of the state; under :class:`ResidualScore` that is the
-            standardised one.
+        n_waves: Number of Gaussian Fourier frequencies of the state, as many vectors in ``dim``
+            dimensions. With them the network can follow detail much finer than the spread of the
+            points.
+        wave_scale: Their standard deviation, in cycles per unit of the state; under
+            :class:`ResidualScore` that is the standardised one.
     """
 
     def __init__(
@@ -68,14 +72,10 @@ class MLP(nn.Module):
             require(value >= 1, name, value, "at least 1")
         require(n_waves >= 0, "n_waves", n_waves, "at least 0")
         self.time = GaussianFourierFeatures(n_features, scale)
-        self.waves = (
-            GaussianFourierFeatures(n_waves, wave_scale, dim) if n_waves else None
-        )
+        self.waves = GaussianFourierFeatures(n_waves, wave_scale, dim) if n_waves else None
         widths = [dim + 2 * n_waves + 1 + 2 * n_features] + [width] * depth
         hidden = [
-            layer
-            for a, b in zip(widths, widths[1:])
-            for layer in (nn.Linear(a, b), nn.SiLU())
+            layer for a, b in zip(widths, widths[1:]) for layer in (nn.Linear(a, b), nn.SiLU())
         ]
         self.layers = nn.Sequential(*hidden, nn.Linear(width, dim))
 
@@ -89,7 +89,8 @@ class MLP(nn.Module):
 
 
 class MatrixConv(nn.Module):
-    """A 3x3 convolution with zero padding whose kernel is one matrix, ``(n_out, 9 n_in)``, as it acts on a patch.
+    """A 3x3 convolution with zero padding whose kernel is one matrix, ``(n_out, 9 n_in)``, as it
+    acts on a patch.
 
     Optimisers that treat a weight as a linear map (``torch.optim.Muon``) take it as it is.
     """
@@ -97,9 +98,7 @@ class MatrixConv(nn.Module):
     def __init__(self, n_in: int, n_out: int):
         super().__init__()
         bound = 1 / math.sqrt(9 * n_in)  # as torch.nn.Conv2d
-        self.weight = nn.Parameter(
-            torch.empty(n_out, 9 * n_in).uniform_(-bound, bound)
-        )
+        self.weight = nn.Parameter(torch.empty(n_out, 9 * n_in).uniform_(-bound, bound))
         self.bias = nn.Parameter(torch.zeros(n_out))
 
     def forward(self, x: Tensor) -> Tensor:
@@ -109,7 +108,8 @@ class MatrixConv(nn.Module):
 
 
 class ResidualBlock(nn.Module):
-    """Two convolutions around a shift and a scale that depend on time and label (FiLM), added to their input.
+    """Two convolutions around a shift and a scale that depend on time and label (FiLM), added to
+    their input.
 
     The second convolution starts at zero, so a new block passes its input on.
     """
@@ -121,12 +121,12 @@ class ResidualBlock(nn.Module):
         self.film = nn.Linear(n_embedding, 2 * n_out)
         self.norm_out = nn.GroupNorm(groups, n_out)
         self.conv_out = _zeroed(MatrixConv(n_out, n_out))
-        self.shortcut = (
-            nn.Conv2d(n_in, n_out, 1) if n_in != n_out else nn.Identity()
-        )
+        self.shortcut = nn.Conv2d(n_in, n_out, 1) if n_in != n_out else nn.Identity()
 
     def forward(self, x: Tensor, embedding: Tensor) -> Tensor:
-        """Images ``(B, n_in, H, W)`` and embeddings ``(B, n_embedding)`` to ``(B, n_out, H, W)``."""
+        """Images ``(B, n_in, H, W)`` and embeddings ``(B, n_embedding)`` to ``(B, n_out, H,
+        W)``.
+        """
         scale, shift = self.film(embedding)[..., None, None].chunk(2, 1)
         h = self.conv_in(nn.functional.silu(self.norm_in(x)))
         h = torch.addcmul(shift, self.norm_out(h), 1 + scale)
@@ -134,18 +134,21 @@ class ResidualBlock(nn.Module):
 
 
 class UNet(nn.Module):
-    """A convolutional network of image, time and, if wanted, a label: two resolutions, for images of even size.
+    """A convolutional network of image, time and, if wanted, a label: two resolutions, for images
+    of even size.
 
-    Time enters through Gaussian Fourier features (Song et al. 2021, App. C and H.2) and, added to an embedding of the
-    label, sets the shift and the scale of every block. Two channels of coordinates tell the centre from the rim. The last
-    layer starts at zero, so under :class:`ResidualScore` the untrained network is the score of a Gaussian.
+    Time enters through Gaussian Fourier features (Song et al. 2021, App. C and H.2) and, added to
+    an embedding of the label, sets the shift and the scale of every block. Two channels of
+    coordinates tell the centre from the rim. The last layer starts at zero, so under
+    :class:`ResidualScore` the untrained network is the score of a Gaussian.
 
     Args:
         channels: Channels of the image.
         n_hints: Further channels of the input, shaped like the image, which are not returned.
         widths: Channels at full and at half resolution, multiples of 8.
         n_labels: Number of labels; at 0 the network takes none.
-        n_features: Number of Gaussian Fourier frequencies of time; there are twice as many features.
+        n_features: Number of Gaussian Fourier frequencies of time; there are twice as many
+            features.
         scale: Their standard deviation, in cycles per unit of time.
         n_embedding: Width of the embedding of time and label.
     """
@@ -174,9 +177,7 @@ class UNet(nn.Module):
         self.n_labels = n_labels
         self.time = GaussianFourierFeatures(n_features, scale)
         self.embed_time = nn.Linear(2 * n_features, n_embedding)
-        self.embed_label = (
-            nn.Embedding(n_labels + 1, n_embedding) if n_labels else None
-        )
+        self.embed_label = nn.Embedding(n_labels + 1, n_embedding) if n_labels else None
         self.enter = MatrixConv(channels + n_hints + 2, wide)
         self.down = ResidualBlock(wide, wide, n_embedding)
         self.middle = nn.ModuleList(
@@ -191,12 +192,15 @@ class UNet(nn.Module):
         self.leave = _zeroed(MatrixConv(wide, channels))
 
     def forward(self, x: Tensor, t: Tensor, label: Tensor | None = None) -> Tensor:
-        """Images and hints ``(B, C + n_hints, H, W)``, times and labels of shape ``()`` or ``(B,)`` to ``(B, C, H, W)``.
+        """Images and hints ``(B, C + n_hints, H, W)``, times and labels of shape ``()`` or ``(B,)``
+        to ``(B, C, H, W)``.
 
-        Labels are integers from 0; ``n_labels``, the same as ``None``, is the null label: none known.
+        Labels are integers from 0; ``n_labels``, the same as ``None``, is the null label: none
+        known.
 
         Raises:
-            ValueError: if the image's height or width is odd, or a label is given to a network without labels.
+            ValueError: if the image's height or width is odd, or a label is given to a network
+                without labels.
         """
         height, width = x.shape[2:]
         require(
@@ -238,25 +242,31 @@ def _zeroed(layer: MatrixConv) -> MatrixConv:
 
 
 class ResidualScore(nn.Module):
-    r"""A score: that of the one Gaussian with the data's mean and variance, plus what a network adds to it.
+    r"""A score: that of the one Gaussian with the data's mean and variance, plus what a network
+    adds to it.
 
-    With :math:`m, v` the mean and variance of the data, :math:`c(t) = (\alpha^2 v + \sigma^2)^{-1/2}` makes
-    :math:`u = c\,(x_t - \alpha m)` a state of unit variance at every time, and
+    With :math:`m, v` the mean and variance of the data, :math:`c(t) = (\alpha^2 v +
+    \sigma^2)^{-1/2}` makes :math:`u = c\,(x_t - \alpha m)` a state of unit variance at every time,
+    and
 
     .. math:: s(x, t) = c\,[\gamma(t)\,\mathrm{net}(u, t) - u].
 
-    With ``net = 0`` this is the exact score of Gaussian data. At a gain :math:`\gamma = 1` the network sees and returns
-    numbers of order 1 while the data have a density, and has least to do at large times, where every law is nearly Gaussian.
+    With ``net = 0`` this is the exact score of Gaussian data. At a gain :math:`\gamma = 1` the
+    network sees and returns numbers of order 1 while the data have a density, and has least to do
+    at large times, where every law is nearly Gaussian.
 
-    Near data on a curve or another thin set the score itself is of order :math:`1/\sigma`. A gain in proportion to
-    :math:`\alpha/\sigma` takes that growth off the network: it then predicts the part of the datum :math:`x_0` that no
-    Gaussian knows, at most of order 1 (the preconditioning of Karras et al. 2022, up to constants).
+    Near data on a curve or another thin set the score itself is of order :math:`1/\sigma`. A gain
+    in proportion to :math:`\alpha/\sigma` takes that growth off the network: it then predicts the
+    part of the datum :math:`x_0` that no Gaussian knows, at most of order 1 (the preconditioning of
+    Karras et al. 2022, up to constants).
 
     Args:
         net: Maps standardised states ``(B, *event)`` and times to a tensor shaped like the states.
         sde: The SDE whose score is learned.
-        data: The training data, shape ``(n, *event)``; only their overall mean and variance are used.
-        gain: What multiplies the network, a function of time to a tensor of the same shape; 1 if ``None``.
+        data: The training data, shape ``(n, *event)``; only their overall mean and variance are
+            used.
+        gain: What multiplies the network, a function of time to a tensor of the same shape; 1 if
+            ``None``.
     """
 
     def __init__(

@@ -1,4 +1,6 @@
-"""Figures and listings of the chapters. Each function draws on an Axes it is given, so a chapter composes its own panels."""
+"""Figures and listings of the chapters. Each function draws on an Axes it is given, so a chapter
+composes its own panels.
+"""
 
 import ast
 import inspect
@@ -25,9 +27,7 @@ BLUE, ORANGE, GREEN, RED, PURPLE = (
 GREY = "#808080"
 
 
-FADE = LinearSegmentedColormap.from_list(
-    "fade", [(*to_rgb(BLUE), 0.0), (*to_rgb(BLUE), 1.0)]
-)
+FADE = LinearSegmentedColormap.from_list("fade", [(*to_rgb(BLUE), 0.0), (*to_rgb(BLUE), 1.0)])
 """From nothing to blue, for densities; where there is no density the page shows, light or dark."""
 
 DIVERGING = LinearSegmentedColormap.from_list(
@@ -43,26 +43,28 @@ DIVERGING = LinearSegmentedColormap.from_list(
 
 
 def use_style() -> None:
-    """The book's figure style, at a fixed size: a figure cropped to its ink would move when a tick label changes."""
+    """The book's figure style, at a fixed size: a figure cropped to its ink would move when a tick
+    label changes.
+    """
     plt.style.use(str(files("sdelib") / "book.mplstyle"))
     set_matplotlib_formats("png", bbox_inches=None)
 
 
 def show_source(*objects: Callable | type) -> Markdown:
-    """The library's own source, as it is tested, for the page; docstrings are left to the API page."""
+    """The library's own source, as it is tested, for the page; docstrings are left to the API
+    page.
+    """
     listings = []
     for item in objects:
         source = textwrap.dedent(inspect.getsource(item))
         lines = source.splitlines()
         for node in ast.walk(ast.parse(source)):
-            documented = isinstance(
-                node, ast.FunctionDef | ast.ClassDef
-            ) and ast.get_docstring(node)
+            documented = isinstance(node, ast.FunctionDef | ast.ClassDef) and ast.get_docstring(
+                node
+            )
             if documented and len(node.body) > 1:
                 doc = node.body[0]
-                lines[doc.lineno - 1 : doc.end_lineno] = [None] * (
-                    doc.end_lineno - doc.lineno + 1
-                )
+                lines[doc.lineno - 1 : doc.end_lineno] = [None] * (doc.end_lineno - doc.lineno + 1)
         kept = re.sub(
             r"(class .*:\n)\n",
             r"\1",
@@ -80,7 +82,8 @@ def density_over_time(
     extent: float,
     n: int = 240,
 ) -> None:
-    """Shade the density of a one-dimensional state over time; each instant is scaled to its own maximum.
+    """Shade the density of a one-dimensional state over time; each instant is scaled to its own
+    maximum.
 
     Args:
         log_prob: Log-density at states ``(n, 1)`` and one time, shape ``(n,)``.
@@ -88,9 +91,7 @@ def density_over_time(
     """
     x = torch.linspace(-extent, extent, n)[:, None]
     columns = [log_prob(x, t) for t in torch.linspace(1e-3, 1, n)]
-    density = torch.stack(
-        [(column - column.max()).exp() for column in columns], dim=1
-    )
+    density = torch.stack([(column - column.max()).exp() for column in columns], dim=1)
     ax.imshow(
         density,
         extent=(0, 1, -extent, extent),

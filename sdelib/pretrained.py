@@ -1,8 +1,10 @@
-"""The scores that the three experiments learned, as shipped with the library: what a chapter trains, without the training.
+"""The scores that the three experiments learned, as shipped with the library: what a chapter
+trains, without the training.
 
-`make weights` trains them by the chapters' own code. Each function builds the chapter's network and fills it; a network of
-another shape would be refused. The scores are for use and not for training: in evaluation mode, without gradients of their
-weights, in torch's default precision on the CPU. Move one elsewhere by ``.to``.
+`make weights` trains them by the chapters' own code. Each function builds the chapter's network and
+fills it; a network of another shape would be refused. The scores are for use and not for training:
+in evaluation mode, without gradients of their weights, in torch's default precision on the CPU.
+Move one elsewhere by ``.to``.
 """
 
 from pathlib import Path
@@ -23,13 +25,17 @@ def path(name: str) -> Path:
 
 
 def mixture_score() -> ResidualScore:
-    """The score of chapter 7: the mixture of two Gaussians under :class:`~sdelib.sde.VPSDE`, states of shape ``(B, 1)``."""
+    """The score of chapter 7: the mixture of two Gaussians under :class:`~sdelib.sde.VPSDE`, states
+    of shape ``(B, 1)``.
+    """
     net = MLP(1, width=32, n_features=4, scale=0.25)
     return _filled(ResidualScore(net, VPSDE(), torch.zeros(2, 1)), "mixture")
 
 
 def smile_score() -> ResidualScore:
-    """The score of chapter 8: the face in the plane under :class:`~sdelib.sde.VPSDE`, states of shape ``(B, 2)``, times from 1e-4."""
+    """The score of chapter 8: the face in the plane under :class:`~sdelib.sde.VPSDE`, states of
+    shape ``(B, 2)``, times from 1e-4.
+    """
     sde = VPSDE()
 
     def gain(t: Tensor) -> Tensor:
@@ -40,7 +46,9 @@ def smile_score() -> ResidualScore:
 
 
 def digits_score() -> MixtureResidualScore:
-    """The score of chapter 9: digits under :class:`~sdelib.sde.VPSDE`, states ``(B, 1, 8, 8)``; takes labels 0 to 9, and 10 for none."""
+    """The score of chapter 9: digits under :class:`~sdelib.sde.VPSDE`, states ``(B, 1, 8, 8)``;
+    takes labels 0 to 9, and 10 for none.
+    """
     blank = GaussianMixture(
         torch.full((10,), 0.1),
         torch.zeros(10, 64),

@@ -1,7 +1,8 @@
 r"""Laws on the line as quadrature rules, and distances between them.
 
-A law is nodes ``x`` and weights ``w`` such that :math:`E[\varphi(X)] \approx \sum_i w_i \varphi(x_i)`. On equal steps that
-is the trapezoid rule, which on a smooth density converges faster than any power of the step.
+A law is nodes ``x`` and weights ``w`` such that :math:`E[\varphi(X)] \approx \sum_i w_i
+\varphi(x_i)`. On equal steps that is the trapezoid rule, which on a smooth density converges faster
+than any power of the step.
 """
 
 import math
@@ -20,7 +21,9 @@ TOLERANCE = 1e-6  # of mass
 
 
 class Target(Protocol):
-    """What a law is compared with: distribution function, its inverse, log-density. Mixtures have them, and so do laws."""
+    """What a law is compared with: distribution function, its inverse, log-density. Mixtures have
+    them, and so do laws.
+    """
 
     def cdf(self, x: Tensor) -> Tensor: ...
 
@@ -42,11 +45,15 @@ class Law(NamedTuple):
 
     @property
     def levels(self) -> Tensor:
-        """Value of the distribution function at each node, half of the node's own mass included, shape ``(n,)``."""
+        """Value of the distribution function at each node, half of the node's own mass included,
+        shape ``(n,)``.
+        """
         return self.weights.cumsum(0) - self.weights / 2
 
     def cdf(self, x: Tensor) -> Tensor:
-        """Distribution function at points of shape ``(m, 1)``, linear between nodes: shape ``(m,)``."""
+        """Distribution function at points of shape ``(m, 1)``, linear between nodes: shape
+        ``(m,)``.
+        """
         return _interpolate(x[:, 0], self.x[:, 0], self.levels)
 
     def quantile(self, u: Tensor) -> Tensor:
@@ -55,39 +62,37 @@ class Law(NamedTuple):
 
     @property
     def spacing(self) -> Tensor:
-        """Length of line that each node stands for, half of the way to either neighbour, shape ``(n,)``."""
+        """Length of line that each node stands for, half of the way to either neighbour, shape
+        ``(n,)``.
+        """
         return torch.gradient(self.x[:, 0])[0]
 
     def log_prob(self, x: Tensor) -> Tensor:
-        """Log-density at points of shape ``(m, 1)``: a cubic spline of that at the nodes, minus infinity beyond them.
+        """Log-density at points of shape ``(m, 1)``: a cubic spline of that at the nodes, minus
+        infinity beyond them.
 
-        The nodes must be so fine that mass over :attr:`spacing` is a density, as :func:`tabulate` and :func:`~sdelib.laws.spread`
-        lay them; then its error is of fourth order in the spacing. On nodes that a deterministic step has carried
-        along, it is of second order.
+        The nodes must be so fine that mass over :attr:`spacing` is a density, as :func:`tabulate`
+        and :func:`~sdelib.laws.spread` lay them; then its error is of fourth order in the spacing.
+        On nodes that a deterministic step has carried along, it is of second order.
         """
         some = self.weights > 0
         density = (self.weights / self.spacing)[some].log()
         spline = CubicSpline(
             self.x[some, 0].cpu().numpy(), density.cpu().numpy(), extrapolate=False
         )
-        return (
-            torch.as_tensor(spline(x[:, 0].cpu().numpy()))
-            .to(x)
-            .nan_to_num(-math.inf)
-        )
+        return torch.as_tensor(spline(x[:, 0].cpu().numpy())).to(x).nan_to_num(-math.inf)
 
     def push(self, move: Callable[[Tensor], Tensor]) -> "Law":
         """The law of ``move(X)``, for an increasing ``move``."""
         return Law(move(self.x), self.weights)
 
     def wasserstein(self, target: Target) -> float:
-        r"""1-Wasserstein distance, :math:`\int_0^1 |F^{-1}(u) - F_{\mathrm{target}}^{-1}(u)|\,\mathrm du`, summed over the nodes.
+        r"""1-Wasserstein distance, :math:`\int_0^1 |F^{-1}(u) -
+        F_{\mathrm{target}}^{-1}(u)|\,\mathrm du`, summed over the nodes.
 
         It is as fine as they are: a law of few nodes is compared with few quantiles of the target.
         """
-        distance = (
-            self.x - target.quantile(self.levels.clamp(1e-300, 1 - 1e-16))
-        ).abs()[:, 0]
+        distance = (self.x - target.quantile(self.levels.clamp(1e-300, 1 - 1e-16))).abs()[:, 0]
         return (self.weights * distance).sum().item()
 
     def kolmogorov(self, target: Target) -> float:
@@ -95,7 +100,8 @@ class Law(NamedTuple):
         return (self.levels - target.cdf(self.x)).abs().max().item()
 
     def total_variation(self, target: Target) -> float:
-        r"""Largest difference in the probability of any event, :math:`\tfrac12 \int |p - p_{\mathrm{target}}|\,\mathrm dx`.
+        r"""Largest difference in the probability of any event, :math:`\tfrac12 \int |p -
+        p_{\mathrm{target}}|\,\mathrm dx`.
 
         As exact as :meth:`log_prob`; the target's mass beyond the nodes is counted.
         """
@@ -104,10 +110,11 @@ class Law(NamedTuple):
         return ((self.weights - mass).abs().sum() + low + 1 - high).item() / 2
 
     def kl(self, target: Target) -> float:
-        r"""Kullback-Leibler divergence :math:`\int p \log(p / p_{\mathrm{target}})\,\mathrm dx` to the target, in nats.
+        r"""Kullback-Leibler divergence :math:`\int p \log(p / p_{\mathrm{target}})\,\mathrm dx` to
+        the target, in nats.
 
-        The reverse one is ``tabulate(target.log_prob, ...).kl(law)``. Nodes that hold less than 1e-14 of the heaviest
-        are left out: there the densities are known to no digit.
+        The reverse one is ``tabulate(target.log_prob, ...).kl(law)``. Nodes that hold less than
+        1e-14 of the heaviest are left out: there the densities are known to no digit.
         """
         heavy = self.weights > 1e-14 * self.weights.max()
         log_ratio = (self.weights / self.spacing).log() - target.log_prob(self.x)
@@ -120,24 +127,20 @@ def _interpolate(x: Tensor, nodes: Tensor, values: Tensor) -> Tensor:
     ).to(x)
 
 
-def tabulate(
-    log_prob: Callable[[Tensor], Tensor], extent: Tensor, n: int = 3000
-) -> Law:
-    """The law of density proportional to ``exp(log_prob(x))`` on ``n`` equal steps from ``-extent`` to ``extent``."""
-    x = (
-        extent
-        * torch.linspace(-1, 1, n, dtype=extent.dtype, device=extent.device)[
-            :, None
-        ]
-    )
+def tabulate(log_prob: Callable[[Tensor], Tensor], extent: Tensor, n: int = 3000) -> Law:
+    """The law of density proportional to ``exp(log_prob(x))`` on ``n`` equal steps from ``-extent``
+    to ``extent``.
+    """
+    x = extent * torch.linspace(-1, 1, n, dtype=extent.dtype, device=extent.device)[:, None]
     return Law(x, torch.softmax(log_prob(x), 0))
 
 
 def refine(law: Law, factor: int) -> Law:
-    """The same law on ``factor`` times as many nodes: weights by their Fourier series, nodes by a cubic spline.
+    """The same law on ``factor`` times as many nodes: weights by their Fourier series, nodes by a
+    cubic spline.
 
-    On equal steps that is exact for a density without waves shorter than two of them: after noise, with a few nodes in each
-    standard deviation, there are none.
+    On equal steps that is exact for a density without waves shorter than two of them: after noise,
+    with a few nodes in each standard deviation, there are none.
 
     Raises:
         ValueError: if the law has such waves, because ``per_std`` was too small when it was made.

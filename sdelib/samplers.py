@@ -1,7 +1,7 @@
 r"""Reverse-time samplers: drivers that repeat a step over a grid of times.
 
-The steps themselves are in :mod:`sdelib.steps` and :mod:`sdelib.multistep`, the grids in :mod:`sdelib.grids`; all that a
-sampler needs can be imported from here.
+The steps themselves are in :mod:`sdelib.steps` and :mod:`sdelib.multistep`, the grids in
+:mod:`sdelib.grids`; all that a sampler needs can be imported from here.
 """
 
 from collections.abc import Iterator
@@ -99,15 +99,19 @@ def sample(
     progress: bool = False,
     grid: Grid = uniform,
 ) -> Tensor:
-    """Draw samples: start from the prior, take ``n_steps`` steps from 1 to ``t_min``, and the last one to 0.
+    """Draw samples: start from the prior, take ``n_steps`` steps from 1 to ``t_min``, and the last
+    one to 0.
 
-    That last one is :func:`~sdelib.score.denoise`, or the step itself if it may end at 0 (``step.to_zero``, as
-    :class:`~sdelib.multistep.Adams` has it): with a one-call step, ``n_steps + 1`` score calls in all.
+    That last one is :func:`~sdelib.score.denoise`, or the step itself if it may end at 0
+    (``step.to_zero``, as :class:`~sdelib.multistep.Adams` has it): with a one-call step, ``n_steps
+    + 1`` score calls in all.
 
     Args:
         shape: Shape ``(B, *event)`` of the samples.
-        step: Any :data:`~sdelib.steps.Step`, for instance ``functools.partial(euler_maruyama, eta=0)``.
-        t_min: The last time, inside (0, 1): at 0 itself the score of data on a thin set does not exist.
+        step: Any :data:`~sdelib.steps.Step`, for instance ``functools.partial(euler_maruyama,
+            eta=0)``.
+        t_min: The last time, inside (0, 1): at 0 itself the score of data on a thin set does not
+            exist.
         generator: Source of all noise; it must live on ``device``.
         dtype: Of the samples; torch's default if ``None``. Likewise ``device``.
         progress: Show a progress bar.
@@ -121,9 +125,7 @@ def sample(
     ts, to_zero = ts.to(x), getattr(step, "to_zero", False)
     if to_zero:
         ts = torch.cat([ts, ts.new_zeros(1)])
-    noise = (
-        partial(randn_like, generator=generator) if generator else torch.randn_like
-    )
+    noise = partial(randn_like, generator=generator) if generator else torch.randn_like
     path = _path(step, sde, x, ts)
     for move in tqdm(path, desc="sampling") if progress else path:
         x = move(score, x, noise)

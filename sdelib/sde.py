@@ -6,12 +6,12 @@ An affine drift keeps Gaussians Gaussian, so the perturbation kernel is known in
 
 .. math:: p(x_t \mid x_0) = \mathcal N(\alpha(t)\,x_0,\ \sigma(t)^2 I),
 
-where :math:`\alpha' = f\alpha` and :math:`(\sigma^2)' = 2f\sigma^2 + g^2` with :math:`\alpha(0) = 1`,
-:math:`\sigma(0) = 0` (Song et al. 2021, Eq. 29; Särkkä and Solin 2019, Eqs. 5.50-5.51). An SDE is therefore four
-functions of time: ``f``, ``g``, ``alpha``, ``sigma``.
+where :math:`\alpha' = f\alpha` and :math:`(\sigma^2)' = 2f\sigma^2 + g^2` with :math:`\alpha(0) =
+1`, :math:`\sigma(0) = 0` (Song et al. 2021, Eq. 29; Särkkä and Solin 2019, Eqs. 5.50-5.51). An SDE
+is therefore four functions of time: ``f``, ``g``, ``alpha``, ``sigma``.
 
-States ``x`` have shape ``(B, *event)``; times ``t`` have shape ``()`` or ``(B,)``. Dtype and device follow the tensors
-passed in.
+States ``x`` have shape ``(B, *event)``; times ``t`` have shape ``()`` or ``(B,)``. Dtype and device
+follow the tensors passed in.
 """
 
 import functools
@@ -26,10 +26,12 @@ from ._checks import require, require_finite, require_times
 
 
 def like(c: Tensor, x: Tensor) -> Tensor:
-    """View a coefficient of shape ``()`` or ``(B,)`` so that it multiplies a state ``x`` of shape ``(B, *event)``.
+    """View a coefficient of shape ``()`` or ``(B,)`` so that it multiplies a state ``x`` of shape
+    ``(B, *event)``.
 
     Raises:
-        ValueError: if ``c`` has any other shape, since broadcasting would then mix states or events.
+        ValueError: if ``c`` has any other shape, since broadcasting would then mix states or
+            events.
     """
     if c.ndim == 0:
         return c
@@ -40,10 +42,10 @@ def like(c: Tensor, x: Tensor) -> Tensor:
 
 
 def randn_like(x: Tensor, generator: torch.Generator | None = None) -> Tensor:
-    """Standard normal noise shaped like ``x``, from an explicit generator (``torch.randn_like`` takes none)."""
-    return torch.empty_like(x, memory_format=torch.contiguous_format).normal_(
-        generator=generator
-    )
+    """Standard normal noise shaped like ``x``, from an explicit generator (``torch.randn_like``
+    takes none).
+    """
+    return torch.empty_like(x, memory_format=torch.contiguous_format).normal_(generator=generator)
 
 
 def _on_unit_interval(coefficient: Callable) -> Callable:
@@ -60,8 +62,9 @@ def _on_unit_interval(coefficient: Callable) -> Callable:
 class SDE:
     """A diffusion with affine drift, given by four functions of time.
 
-    A subclass writes ``f``, ``g``, ``alpha`` and ``sigma``; each takes times of shape ``()`` or ``(B,)`` and returns a
-    tensor of that shape. Times outside [0, 1] raise ``ValueError``, anything but a floating-point tensor ``TypeError``.
+    A subclass writes ``f``, ``g``, ``alpha`` and ``sigma``; each takes times of shape ``()`` or
+    ``(B,)`` and returns a tensor of that shape. Times outside [0, 1] raise ``ValueError``, anything
+    but a floating-point tensor ``TypeError``.
     """
 
     def __init_subclass__(cls, **kwargs):
@@ -90,13 +93,17 @@ class SDE:
         raise NotImplementedError
 
     def kernel(self, t: Tensor) -> tuple[Tensor, Tensor]:
-        """``alpha(t)`` and ``sigma(t)`` together, for a subclass to write as well where they have work in common."""
+        """``alpha(t)`` and ``sigma(t)`` together, for a subclass to write as well where they have
+        work in common.
+        """
         return self.alpha(t), self.sigma(t)
 
     def time_of(self, ratio: Tensor) -> Tensor:
-        """The time at which ``sigma(t) / alpha(t)``, the noise-to-signal ratio, is ``ratio``; 1 if it never gets so large.
+        """The time at which ``sigma(t) / alpha(t)``, the noise-to-signal ratio, is ``ratio``; 1 if
+        it never gets so large.
 
-        Found by bisection, since the ratio grows with time; a subclass may write a closed form as well.
+        Found by bisection, since the ratio grows with time; a subclass may write a closed form as
+        well.
         """
         wanted = ratio.double()
         before, after = torch.zeros_like(wanted), torch.ones_like(wanted)
@@ -113,14 +120,17 @@ class SDE:
         return like(self.f(t), x) * x
 
     def diffuse(self, x0: Tensor, t: Tensor, z: Tensor) -> Tensor:
-        """``alpha(t) x_0 + sigma(t) z``: where the noise ``z`` takes the datum ``x_0`` by time ``t``, shaped like both."""
+        """``alpha(t) x_0 + sigma(t) z``: where the noise ``z`` takes the datum ``x_0`` by time
+        ``t``, shaped like both.
+        """
         alpha, sigma = self.kernel(t)
         return like(alpha, x0) * x0 + like(sigma, x0) * z
 
     def perturb(
         self, x0: Tensor, t: Tensor, generator: torch.Generator | None = None
     ) -> tuple[Tensor, Tensor]:
-        """Draw ``x_t = alpha(t) x_0 + sigma(t) z`` from the kernel, in one normal draw; no path is simulated.
+        """Draw ``x_t = alpha(t) x_0 + sigma(t) z`` from the kernel, in one normal draw; no path is
+        simulated.
 
         Args:
             x0: Data, shape ``(B, *event)``.
@@ -139,10 +149,11 @@ class SDE:
         return self.diffuse(x0, t, z), z
 
     def transition(self, s: Tensor, t: Tensor) -> tuple[Tensor, Tensor]:
-        """Scale ``r`` and standard deviation ``q`` of the step ``p(x_t | x_s) = N(r x_s, q^2 I)``, for ``s <= t``.
+        """Scale ``r`` and standard deviation ``q`` of the step ``p(x_t | x_s) = N(r x_s, q^2 I)``,
+        for ``s <= t``.
 
-        Since the path is Markov, ``alpha(t) = r alpha(s)`` and ``sigma(t)^2 = r^2 sigma(s)^2 + q^2``; ``q^2`` is a
-        small difference of large numbers, hence the double precision inside.
+        Since the path is Markov, ``alpha(t) = r alpha(s)`` and ``sigma(t)^2 = r^2 sigma(s)^2 +
+        q^2``; ``q^2`` is a small difference of large numbers, hence the double precision inside.
 
         Raises:
             ValueError: if ``s > t`` or a time lies outside [0, 1].
@@ -150,9 +161,7 @@ class SDE:
         require_times(s, "s")
         require_times(t, "t")
         if s.device.type == "cpu" and not (s <= t).all():
-            require(
-                False, "s", f"values up to {s.max():g}", f"at most t = {t.min():g}"
-            )
+            require(False, "s", f"values up to {s.max():g}", f"at most t = {t.min():g}")
         dtype = torch.promote_types(s.dtype, t.dtype)
         s, t = s.double(), t.double()
         (alpha_s, sigma_s), (alpha_t, sigma_t) = self.kernel(s), self.kernel(t)
@@ -167,7 +176,8 @@ class SDE:
         dtype: torch.dtype | None = None,
         device: torch.device | str | None = None,
     ) -> Tensor:
-        """Draw ``x_1`` from the prior ``N(0, sigma(1)^2 I)``, what is left of the kernel once ``alpha(1)`` is neglected.
+        """Draw ``x_1`` from the prior ``N(0, sigma(1)^2 I)``, what is left of the kernel once
+        ``alpha(1)`` is neglected.
 
         (For VP the paper writes ``N(0, I)``; ``sigma(1)`` differs from 1 by less than 3e-5 there.)
         """
@@ -188,14 +198,16 @@ class SDE:
 class VESDE(SDE):
     r"""Variance exploding SDE, the limit of SMLD (Song et al. 2021, Eqs. 9 and 30).
 
-    With the geometric schedule :math:`\varsigma(t) = \sigma_{\min}(\sigma_{\max}/\sigma_{\min})^t` the SDE
-    :math:`\mathrm dx = \sqrt{\mathrm d\varsigma^2/\mathrm dt}\,\mathrm dw` has the kernel variance
-    :math:`\varsigma(t)^2 - \varsigma(0)^2`. That is the ``sigma(t)**2`` here, so ``sigma(0) = 0``; the paper's Eq. 31
-    counts the jump from 0 to :math:`\varsigma(0)` as well (its App. C), which matters only near ``t = 0``.
+    With the geometric schedule :math:`\varsigma(t) = \sigma_{\min}(\sigma_{\max}/\sigma_{\min})^t`
+    the SDE :math:`\mathrm dx = \sqrt{\mathrm d\varsigma^2/\mathrm dt}\,\mathrm dw` has the kernel
+    variance :math:`\varsigma(t)^2 - \varsigma(0)^2`. That is the ``sigma(t)**2`` here, so
+    ``sigma(0) = 0``; the paper's Eq. 31 counts the jump from 0 to :math:`\varsigma(0)` as well (its
+    App. C), which matters only near ``t = 0``.
 
     Args:
         sigma_min: Noise scale at ``t = 0``, positive.
-        sigma_max: Noise scale at ``t = 1``, above ``sigma_min``; about the largest distance between data points.
+        sigma_max: Noise scale at ``t = 1``, above ``sigma_min``; about the largest distance between
+            data points.
 
     Raises:
         ValueError: unless ``0 < sigma_min < sigma_max < inf``.
@@ -222,11 +234,7 @@ class VESDE(SDE):
         return torch.zeros_like(t)
 
     def g(self, t: Tensor) -> Tensor:
-        return (
-            self.sigma_min
-            * torch.exp(t * self.log_ratio)
-            * math.sqrt(2 * self.log_ratio)
-        )
+        return self.sigma_min * torch.exp(t * self.log_ratio) * math.sqrt(2 * self.log_ratio)
 
     def alpha(self, t: Tensor) -> Tensor:
         return torch.ones_like(t)
@@ -240,8 +248,8 @@ class VPSDE(SDE):
     r"""Variance preserving SDE, the limit of DDPM (Song et al. 2021, Eqs. 11 and 32-33).
 
     :math:`\mathrm dx = -\tfrac12\beta(t)\,x\,\mathrm dt + \sqrt{\beta(t)}\,\mathrm dw` with
-    :math:`\beta(t) = \beta_{\min} + t(\beta_{\max} - \beta_{\min})` and :math:`B(t) = \int_0^t \beta`; the kernel has
-    :math:`\alpha = e^{-B/2}` and :math:`\sigma^2 = 1 - e^{-B}`.
+    :math:`\beta(t) = \beta_{\min} + t(\beta_{\max} - \beta_{\min})` and :math:`B(t) = \int_0^t
+    \beta`; the kernel has :math:`\alpha = e^{-B/2}` and :math:`\sigma^2 = 1 - e^{-B}`.
 
     Args:
         beta_min: Noise rate at ``t = 0``, positive.
@@ -298,7 +306,8 @@ class VPSDE(SDE):
 class SubVPSDE(VPSDE):
     r"""Sub-VP SDE: the VP drift with less noise (Song et al. 2021, Eq. 12 and App. B).
 
-    :math:`g^2 = \beta(1 - e^{-2B})` gives :math:`\sigma = 1 - e^{-B}`, so its variance never exceeds VP's.
+    :math:`g^2 = \beta(1 - e^{-2B})` gives :math:`\sigma = 1 - e^{-B}`, so its variance never
+    exceeds VP's.
     """
 
     def g(self, t: Tensor) -> Tensor:

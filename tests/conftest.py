@@ -1,10 +1,12 @@
-"""What the tests share: every SDE, a correlated target in the plane, double precision and a fixed seed."""
+"""What the tests share: every SDE, a correlated target in the plane, double precision and a fixed
+seed.
+"""
 
 import pytest
 import torch
 
 from sdelib.mixtures import GaussianMixture
-from sdelib.sde import SubVPSDE, VESDE, VPSDE
+from sdelib.sde import VESDE, VPSDE, SubVPSDE
 
 SDES = [VESDE(), VESDE(0.1, 10.0), VPSDE(), VPSDE(1.0, 1.0), SubVPSDE()]
 

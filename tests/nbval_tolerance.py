@@ -1,15 +1,18 @@
-"""Compare a notebook's outputs as a reader would: numbers within a tolerance, figures by what moved, words exactly.
+"""Compare a notebook's outputs as a reader would: numbers within a tolerance, figures by what
+moved, words exactly.
 
-nbval as shipped compares text to the last digit and figures not at all, passes a cell that was never run, and fails when
-a warning changes. Here
+nbval as shipped compares text to the last digit and figures not at all, passes a cell that was
+never run, and fails when a warning changes. Here
 
-- numbers written with a point or an exponent agree within 1 %, integers and words exactly; an integer never agrees with
-  a float, nor `nan` or `inf` with anything but itself;
-- figures agree when at most 2 % of their ink lies elsewhere, with half a pixel's grace for rounding;
-- a cell that was never run fails; whatever goes to stderr is ignored; a trailing `;` hides a result, as in Jupyter.
+- numbers written with a point or an exponent agree within 1 %, integers and words exactly; an
+  integer never agrees with a float, nor `nan` or `inf` with anything but itself;
+- figures agree when at most 2 % of their ink lies elsewhere, with half a pixel's grace for
+  rounding;
+- a cell that was never run fails; whatever goes to stderr is ignored; a trailing `;` hides a
+  result, as in Jupyter.
 
-Tags on a cell change its limits: `rtol=0.05`, `atol=1e-6`, `ink=0.1`. Of figures that differ, the stored one, the new one
-and the difference are written to `_build/nbval-diff`.
+Tags on a cell change its limits: `rtol=0.05`, `atol=1e-6`, `ink=0.1`. Of figures that differ, the
+stored one, the new one and the difference are written to `_build/nbval-diff`.
 """
 
 from __future__ import annotations
@@ -53,7 +56,9 @@ def value(number: str) -> float:
 
 
 def text_difference(stored: str, rerun: str, rtol: float, atol: float) -> str:
-    """Say what differs between two texts, or return an empty string. The amount of blank space does not matter."""
+    """Say what differs between two texts, or return an empty string. The amount of blank space does
+    not matter.
+    """
     words = [[" ".join(piece.split()) for piece in NUMBER.split(text)] for text in (stored, rerun)]
     if words[0] != words[1]:
         return f"the words differ\n--- stored\n{stored}\n--- rerun\n{rerun}"
@@ -74,7 +79,9 @@ def pixels(picture: str) -> np.ndarray:
 
 
 def moved(a: np.ndarray, b: np.ndarray) -> np.ndarray:
-    """Where either picture has a colour that the other would not show there if shifted by up to half a pixel."""
+    """Where either picture has a colour that the other would not show there if shifted by up to
+    half a pixel.
+    """
 
     def foreign(p, q):
         low = (q + minimum_filter(q, size=(3, 3, 1))) / 2
@@ -91,7 +98,9 @@ def ink(a: np.ndarray) -> np.ndarray:
 
 
 def picture_difference(stored: str, rerun: str, limit: float, save) -> str:
-    """Say by how much two pictures differ, or return an empty string; `save` is given the pictures that do."""
+    """Say by how much two pictures differ, or return an empty string; `save` is given the pictures
+    that do.
+    """
     a, b = pixels(stored), pixels(rerun)
     if a.shape != b.shape:
         return f"figure of {b.shape[1]} x {b.shape[0]} pixels, stored {a.shape[1]} x {a.shape[0]}"
@@ -100,8 +109,14 @@ def picture_difference(stored: str, rerun: str, limit: float, save) -> str:
     if share <= limit:
         return ""
     difference = io.BytesIO()
-    Image.fromarray(np.where(where[..., None], [220, 0, 0], 255 - a[..., 3:] // 4).astype(np.uint8)).save(difference, "PNG")
-    places = save(stored=base64.b64decode(stored), rerun=base64.b64decode(rerun), difference=difference.getvalue())
+    Image.fromarray(
+        np.where(where[..., None], [220, 0, 0], 255 - a[..., 3:] // 4).astype(np.uint8)
+    ).save(difference, "PNG")
+    places = save(
+        stored=base64.b64decode(stored),
+        rerun=base64.b64decode(rerun),
+        difference=difference.getvalue(),
+    )
     return f"figure: {share:.2%} of the ink moved, limit {limit:.2%}; see {places}"
 
 
@@ -113,7 +128,9 @@ def settled(outputs: list) -> list:
             if out["name"] == "stderr":
                 continue
             if kept and kept[-1]["output_type"] == "stream":
-                out = NotebookNode(output_type="stream", name="stdout", text=kept.pop()["text"] + out["text"])
+                out = NotebookNode(
+                    output_type="stream", name="stdout", text=kept.pop()["text"] + out["text"]
+                )
         kept.append(out)
     return kept
 
@@ -173,7 +190,9 @@ def compare_outputs(self: IPyNbCell, test: list, ref: list, skip_compare=None) -
 
 
 def runtest(self: IPyNbCell) -> None:
-    """Run the cell as nbval does, but refuse one that holds code and was never run: there is nothing to compare."""
+    """Run the cell as nbval does, but refuse one that holds code and was never run: there is
+    nothing to compare.
+    """
     if self.cell.source.strip() and self.cell.execution_count is None:
         self.raise_cell_error("this cell was stored without having been run")
     nbval_runtest(self)
@@ -181,10 +200,13 @@ def runtest(self: IPyNbCell) -> None:
 
 def execute_cell_input(self: RunningKernel, cell_input: str, allow_stdin=None):
     """Execute with history, without which IPython does not honour a trailing `;`."""
-    return self.kc.execute(cell_input, store_history=True, allow_stdin=allow_stdin, stop_on_error=False)
+    return self.kc.execute(
+        cell_input, store_history=True, allow_stdin=allow_stdin, stop_on_error=False
+    )
 
 
-# Methods are replaced on nbval's own classes, because nbval's collector names its cell class and so would ignore another.
+# Methods are replaced on nbval's own classes, because nbval's collector names its cell class and so
+# would ignore another.
 nbval_runtest = IPyNbCell.runtest
 IPyNbCell.runtest = runtest
 IPyNbCell.compare_outputs = compare_outputs

@@ -18,7 +18,9 @@ def results():
 
 
 def test_the_page_is_generated_from_the_stored_results(results):
-    assert PAGE["PAGE"].read_text() == PAGE["page"](results), "the results changed: run `python benchmarks/page.py`"
+    assert PAGE["PAGE"].read_text() == PAGE["page"](results), (
+        "the results changed: run `python benchmarks/page.py`"
+    )
     assert PAGE["FIGURE"].exists()
     assert PAGE["TABLES"].read_text() == PAGE["tables"](PAGE["PAGE"].read_text())
 
@@ -58,7 +60,11 @@ def test_losses_are_said(results):
 
 def test_losses_of_the_same_noisy_sampler_are_said(results):
     def said():
-        return [sentence for sentence in PAGE["losses"](results) if "smalldiffusion (0.0123)" in sentence]
+        return [
+            sentence
+            for sentence in PAGE["losses"](results)
+            if "smalldiffusion (0.0123)" in sentence
+        ]
 
     assert not said()
     next(row for row in results["noisy errors"] if row["peer"] == "smalldiffusion")["w1"] = 0.0123
@@ -88,4 +94,6 @@ def test_slow_samplers_are_said_with_their_operations():
     noisy, slow, *beaten = PAGE["slow"](rows)
     assert "12.5" in noisy and "4 operations" in noisy and "4.5" in noisy
     assert "40.1" in slow and "6 operations" in slow and "1.5" in slow and "random" not in slow
-    assert len(beaten) == 2 and "12.4, against 12.5" in beaten[0] and "20.2, against 40.1" in beaten[1]
+    assert (
+        len(beaten) == 2 and "12.4, against 12.5" in beaten[0] and "20.2, against 40.1" in beaten[1]
+    )

@@ -1,4 +1,6 @@
-"""Every chapter's notebook agrees with its text, with the book's configuration and with the book's own rules."""
+"""Every chapter's notebook agrees with its text, with the book's configuration and with the book's
+own rules.
+"""
 
 import ast
 import json
@@ -13,15 +15,21 @@ from execute import COVER, LEDGER, figure, ledger, notebook, repository, with_se
 
 ROOT = Path(__file__).resolve().parents[1]
 BOOK = ROOT / "book"
-CHAPTERS = sorted({path.with_suffix("") for path in BOOK.glob("[0-9][0-9]_*") if path.suffix in (".md", ".ipynb")})
-MACHINE_PATH = re.compile(r"(?<![\w./:])/(home|root|tmp|work|usr|opt|mnt|var|Users|content)\b|\b[A-Z]:\\")
+CHAPTERS = sorted(
+    {path.with_suffix("") for path in BOOK.glob("[0-9][0-9]_*") if path.suffix in (".md", ".ipynb")}
+)
+MACHINE_PATH = re.compile(
+    r"(?<![\w./:])/(home|root|tmp|work|usr|opt|mnt|var|Users|content)\b|\b[A-Z]:\\"
+)
 MARKDOWN_IMAGE_WITHOUT_ALT = re.compile(r"!\[\s*\]\(")
 
 
 @pytest.fixture(scope="module", params=CHAPTERS, ids=lambda path: path.name)
 def chapter(request):
     """A chapter's text and its stored notebook."""
-    return request.param.with_suffix(".md").read_text(), nbformat.read(request.param.with_suffix(".ipynb"), 4)
+    return request.param.with_suffix(".md").read_text(), nbformat.read(
+        request.param.with_suffix(".ipynb"), 4
+    )
 
 
 @pytest.fixture(scope="module")
@@ -39,7 +47,9 @@ def test_notebook_is_made_from_the_text(chapter):
     fresh = notebook(text)
     assert fresh.metadata == stored.metadata
     keys = ("cell_type", "id", "source", "metadata")
-    assert [[cell[key] for key in keys] for cell in fresh.cells] == [[cell[key] for key in keys] for cell in stored.cells]
+    assert [[cell[key] for key in keys] for cell in fresh.cells] == [
+        [cell[key] for key in keys] for cell in stored.cells
+    ]
 
 
 def test_set_up_cell_is_current(chapter):
@@ -55,7 +65,11 @@ def test_chapter_was_executed_in_order_without_errors_or_warnings(code_cells):
 
 def test_outputs_are_compared(code_cells):
     """No cell opts out of the comparison that `pytest --nbval` makes."""
-    assert not [cell.source for cell in code_cells if re.search(r"#\s*(NBVAL|PYTEST_VALIDATE)_", cell.source)]
+    assert not [
+        cell.source
+        for cell in code_cells
+        if re.search(r"#\s*(NBVAL|PYTEST_VALIDATE)_", cell.source)
+    ]
     tags = {tag for cell in code_cells for tag in cell.metadata.get("tags", [])}
     assert not [tag for tag in tags if tag.startswith(("nbval-", "raises-"))]
 
@@ -64,8 +78,14 @@ def test_figures_have_alternative_text(chapter, code_cells):
     text, _ = chapter
     assert not MARKDOWN_IMAGE_WITHOUT_ALT.search(text)
     for cell in code_cells:
-        figures = [out for out in cell.outputs if any(kind.startswith("image/") for kind in out.get("data", {}))]
-        assert len(figures) <= 1, f"one figure to a cell, since the alternative text is the cell's:\n{cell.source}"
+        figures = [
+            out
+            for out in cell.outputs
+            if any(kind.startswith("image/") for kind in out.get("data", {}))
+        ]
+        assert len(figures) <= 1, (
+            f"one figure to a cell, since the alternative text is the cell's:\n{cell.source}"
+        )
         if figures:
             alt = cell.metadata.get("mystnb", {}).get("image", {}).get("alt", "")
             assert len(alt.split()) >= 4, f"say in words what this figure shows:\n{cell.source}"
@@ -75,13 +95,21 @@ def test_code_is_short_plain_and_checked(code_cells):
     sources = [cell.source for cell in code_cells]
     for source in sources:
         assert len(source.splitlines()) <= 30, source
-        assert not any(isinstance(node, ast.ClassDef) for node in ast.walk(ast.parse(source))), source
-    assert any(isinstance(node, ast.Assert) for source in sources for node in ast.walk(ast.parse(source)))
+        assert not any(isinstance(node, ast.ClassDef) for node in ast.walk(ast.parse(source))), (
+            source
+        )
+    assert any(
+        isinstance(node, ast.Assert) for source in sources for node in ast.walk(ast.parse(source))
+    )
 
 
 def test_no_path_of_one_machine(chapter, code_cells):
     text, _ = chapter
-    printed = [out.get("text", "") or out.get("data", {}).get("text/plain", "") for cell in code_cells for out in cell.outputs]
+    printed = [
+        out.get("text", "") or out.get("data", {}).get("text/plain", "")
+        for cell in code_cells
+        for out in cell.outputs
+    ]
     assert not [m[0] for part in [text, *printed] if (m := MACHINE_PATH.search(part))]
 
 
@@ -89,9 +117,16 @@ def test_table_of_contents_lists_what_there_is():
     toc = yaml.safe_load((ROOT / "_toc.yml").read_text())
     parts = toc.get("parts", [toc])
     listed = [toc["root"]] + [entry["file"] for part in parts for entry in part["chapters"]]
-    # A page is named without its suffix; a chapter with it, because of its two files Sphinx is to read the executed one.
-    assert [name for name in listed if name.endswith(".ipynb")] == [f"book/{path.name}.ipynb" for path in CHAPTERS]
-    pages = {f"book/{path.stem}" for path in BOOK.glob("[!_]*.md") if path.with_suffix("") not in CHAPTERS}
+    # A page is named without its suffix; a chapter with it, because of its two files Sphinx is to
+    # read the executed one.
+    assert [name for name in listed if name.endswith(".ipynb")] == [
+        f"book/{path.name}.ipynb" for path in CHAPTERS
+    ]
+    pages = {
+        f"book/{path.stem}"
+        for path in BOOK.glob("[!_]*.md")
+        if path.with_suffix("") not in CHAPTERS
+    }
     assert {name for name in listed if not name.endswith(".ipynb")} == pages
 
 
@@ -112,17 +147,29 @@ def test_ledger_is_current_and_its_claims_are_asserted(code_cells):
     for cell in code_cells:
         if claim := cell.metadata.get("claim"):
             assert set(claim) == {"says", "source", "verdict"}
-            assert claim.verdict in ("verified", "contradicted", "otherwise here", "not at this scale")
-            assert "assert" in cell.source, f"a claim is checked by an assertion in its own cell:\n{cell.source}"
+            assert claim.verdict in (
+                "verified",
+                "contradicted",
+                "otherwise here",
+                "not at this scale",
+            )
+            assert "assert" in cell.source, (
+                f"a claim is checked by an assertion in its own cell:\n{cell.source}"
+            )
 
 
 @pytest.mark.parametrize("chapter", seeds.N_SEEDS)
 def test_stored_seeds_come_from_the_chapters_code(chapter):
     stored = json.loads(seeds.results(chapter).read_text())
-    assert stored["code"] == seeds.fingerprint(seeds.repeated_code(chapter)), "the experiment changed: run `make seeds`"
+    assert stored["code"] == seeds.fingerprint(seeds.repeated_code(chapter)), (
+        "the experiment changed: run `make seeds`"
+    )
     assert [run["seed"] for run in stored["runs"]] == list(range(seeds.N_SEEDS[chapter]))
 
 
 def test_only_experiments_are_repeated():
-    with pytest.raises(SystemExit, match="there is no experiment 01_score_matching, only 07_gaussian_mixture, 08_smile"):
+    with pytest.raises(
+        SystemExit,
+        match="there is no experiment 01_score_matching, only 07_gaussian_mixture, 08_smile",
+    ):
         seeds.main(["01_score_matching"])

@@ -42,7 +42,14 @@ DTYPES = (torch.float64, torch.float32, torch.bfloat16, torch.int64, torch.uint8
     [
         {"tensors": [torch.arange(6).reshape(2, 3).to(dtype) for dtype in DTYPES]},
         (torch.tensor(1 / 3), torch.empty(0, 2), torch.randn(3, 4, dtype=torch.float64).T),
-        OrderedDict(betas=(0.9, 0.99), lr=0.1 + 0.2, huge=float("inf"), name='π "quoted"', flag=True, missing=None),
+        OrderedDict(
+            betas=(0.9, 0.99),
+            lr=0.1 + 0.2,
+            huge=float("inf"),
+            name='π "quoted"',
+            flag=True,
+            missing=None,
+        ),
         {0: {"step": torch.tensor(3.0)}, "0": 1, 7: -1e-300},
         [],
         3,
@@ -51,7 +58,10 @@ DTYPES = (torch.float64, torch.float32, torch.bfloat16, torch.int64, torch.uint8
 )
 def test_a_state_comes_back_as_it_was(state, tmp_path):
     save(state, tmp_path / "state.safetensors")
-    assert same(load(tmp_path / "state.safetensors"), state if not isinstance(state, OrderedDict) else dict(state))
+    assert same(
+        load(tmp_path / "state.safetensors"),
+        state if not isinstance(state, OrderedDict) else dict(state),
+    )
 
 
 def test_tied_weights_are_kept_and_not_untied(tmp_path):
@@ -63,11 +73,15 @@ def test_tied_weights_are_kept_and_not_untied(tmp_path):
 
 
 def test_what_is_no_state_is_named(tmp_path):
-    with pytest.raises(TypeError, match="state/optimizer/1 must be a tensor, a number, .* got function"):
+    with pytest.raises(
+        TypeError, match="state/optimizer/1 must be a tensor, a number, .* got function"
+    ):
         save({"optimizer": [1, lambda: 0]}, tmp_path / "state")
     with pytest.raises(ValueError, match="place of a tensor must be unique, got state/a/b"):
         save({"a/b": torch.zeros(1), "a": {"b": torch.zeros(1)}}, tmp_path / "state")
-    with pytest.raises(TypeError, match=r"a key in state/a must be a string or an integer, got tuple"):
+    with pytest.raises(
+        TypeError, match=r"a key in state/a must be a string or an integer, got tuple"
+    ):
         save({"a": {(1, 2): 3}}, tmp_path / "state")
     assert not list(tmp_path.iterdir())
 
@@ -116,7 +130,9 @@ def test_the_new_file_is_on_disk_before_it_takes_the_name(tmp_path, monkeypatch)
     for name in ("fsync", "replace"):
         true = getattr(os, name)
         monkeypatch.setattr(
-            checkpoints.os, name, lambda *a, name=name, true=true: (calls.append((name, path.exists())), true(*a))
+            checkpoints.os,
+            name,
+            lambda *a, name=name, true=true: (calls.append((name, path.exists())), true(*a)),
         )
     save({}, path)
     assert calls == [("fsync", False), ("replace", False)] and path.exists()
@@ -156,7 +172,9 @@ def linear(optimizer):
 
 
 def one_cycle(optimizer):
-    return torch.optim.lr_scheduler.OneCycleLR(optimizer, 0.01, total_steps=41, cycle_momentum=False)
+    return torch.optim.lr_scheduler.OneCycleLR(
+        optimizer, 0.01, total_steps=41, cycle_momentum=False
+    )
 
 
 def in_sequence(optimizer):
@@ -180,7 +198,8 @@ class Stopped(Exception):
 
 
 def run(path, recipe, stop=None, every=7, n_steps=40, make_sources=None, settings=()):
-    """A small training that draws from the default generator, a generator of its own and a Sobol sequence.
+    """A small training that draws from the default generator, a generator of its own and a Sobol
+    sequence.
 
     ``stop`` interrupts it at the loss of that step, as a power cut would.
     """
@@ -202,8 +221,16 @@ def run(path, recipe, stop=None, every=7, n_steps=40, make_sources=None, setting
 
     sources = (generator, cube) if make_sources is None else make_sources(generator, cube)
     checkpoint = Checkpoint(path, every, sources, dict(settings)) if path else None
-    history = fit(net, loss, n_steps, optimizers, schedules, ema_decay, progress=False, checkpoint=checkpoint)
-    return history, net.state_dict(), torch.rand(3), torch.rand(3, generator=generator), cube.draw(3)
+    history = fit(
+        net, loss, n_steps, optimizers, schedules, ema_decay, progress=False, checkpoint=checkpoint
+    )
+    return (
+        history,
+        net.state_dict(),
+        torch.rand(3),
+        torch.rand(3, generator=generator),
+        cube.draw(3),
+    )
 
 
 @functools.cache
@@ -214,7 +241,8 @@ def uninterrupted(name):
 @pytest.mark.parametrize("name", RECIPES)
 @pytest.mark.parametrize("stops", [[3], [8], [20], [25, 17], [40], [41]], ids=str)
 def test_interrupted_and_resumed_training_ends_bitwise_alike(name, stops, tmp_path):
-    # The draws after training agree too, so what follows a resumed training is as it would have been
+    # The draws after training agree too, so what follows a resumed training is as it would have
+    # been
     for stop in stops:
         try:
             run(tmp_path / "run", RECIPES[name], stop)
@@ -225,10 +253,14 @@ def test_interrupted_and_resumed_training_ends_bitwise_alike(name, stops, tmp_pa
 
 def test_a_finished_run_is_read_and_not_repeated(tmp_path):
     run(tmp_path / "run", RECIPES["adam, averaged"])
-    assert same(run(tmp_path / "run", RECIPES["adam, averaged"], stop=1), uninterrupted("adam, averaged"))
+    assert same(
+        run(tmp_path / "run", RECIPES["adam, averaged"], stop=1), uninterrupted("adam, averaged")
+    )
 
 
-@pytest.mark.parametrize("forget", ["a source", "the default generator", "an optimizer", "the average"])
+@pytest.mark.parametrize(
+    "forget", ["a source", "the default generator", "an optimizer", "the average"]
+)
 def test_each_part_of_the_state_is_needed(forget, tmp_path, monkeypatch):
     # The comparison above can fail: without any one part the resumed run ends elsewhere
     name = "muon and adam"
@@ -240,16 +272,27 @@ def test_each_part_of_the_state_is_needed(forget, tmp_path, monkeypatch):
     if forget == "an optimizer":
         monkeypatch.setattr(torch.optim.Muon, "load_state_dict", lambda self, state: None)
     if forget == "the average":
-        monkeypatch.setattr(torch.optim.swa_utils.AveragedModel, "load_state_dict", lambda self, state: None)
+        monkeypatch.setattr(
+            torch.optim.swa_utils.AveragedModel, "load_state_dict", lambda self, state: None
+        )
     assert not same(run(tmp_path / "run", RECIPES[name], make_sources=sources), uninterrupted(name))
 
 
 @pytest.mark.parametrize(
     "change, message",
     [
-        ({"n_steps": 41}, "run in .* must be {'n_steps': 41, 'ema_decay': 0.0, .*}, got {'n_steps': 40"),
-        ({"recipe": RECIPES["adam, averaged"]}, "run in .* must be {'n_steps': 40, 'ema_decay': 0.9, "),
-        ({"settings": {"rate": 0.02}}, "run in .* must be .*'settings': {'rate': 0.02}}, got .*'settings': {}}"),
+        (
+            {"n_steps": 41},
+            "run in .* must be {'n_steps': 41, 'ema_decay': 0.0, .*}, got {'n_steps': 40",
+        ),
+        (
+            {"recipe": RECIPES["adam, averaged"]},
+            "run in .* must be {'n_steps': 40, 'ema_decay': 0.9, ",
+        ),
+        (
+            {"settings": {"rate": 0.02}},
+            "run in .* must be .*'settings': {'rate': 0.02}}, got .*'settings': {}}",
+        ),
         (
             {"recipe": (sgd, linear, 0.0)},
             r"parts in .* must be \['MLP', 'SGD', 'LinearLR'\], got \['MLP', 'Adam', 'LinearLR'\]",
@@ -321,7 +364,9 @@ t.run({path!r}, t.RECIPES["muon and adam"])
 
 def test_a_killed_process_is_resumed_by_another(tmp_path):
     code = KILLED.format(tests=str(Path(__file__).parent), path=str(tmp_path / "run"))
-    process = subprocess.run([sys.executable, "-W", "ignore", "-c", code], capture_output=True, text=True, timeout=120)
+    process = subprocess.run(
+        [sys.executable, "-W", "ignore", "-c", code], capture_output=True, text=True, timeout=120
+    )
     assert process.returncode == -9, process.stderr
     assert len(load(tmp_path / "run")["history"]) == 21
     assert same(run(tmp_path / "run", RECIPES["muon and adam"]), uninterrupted("muon and adam"))
@@ -331,7 +376,11 @@ def test_the_dsm_loss_resumes(target, tmp_path, device):
     # What a chapter does: minibatches and times from one generator
     def train(path, stop=None):
         torch.manual_seed(3)
-        sde, generator, points = VPSDE(), torch.Generator(device).manual_seed(4), target.sample(64).to(device)
+        sde, generator, points = (
+            VPSDE(),
+            torch.Generator(device).manual_seed(4),
+            target.sample(64).to(device),
+        )
         net, calls = ResidualScore(MLP(2, width=8), sde, points.cpu()).to(device), []
 
         def loss(score):

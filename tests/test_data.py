@@ -52,7 +52,11 @@ def test_the_seed_alone_decides_who_goes_where():
 def test_shapes_and_types():
     images, labels = digits(10)[0]
     assert images.shape == (10, 1, 8, 8) and images.dtype == torch.get_default_dtype()
-    assert labels.shape == (10,) and labels.dtype == torch.int64 and torch.equal(labels.sort().values, torch.arange(10))
+    assert (
+        labels.shape == (10,)
+        and labels.dtype == torch.int64
+        and torch.equal(labels.sort().values, torch.arange(10))
+    )
 
 
 @pytest.mark.parametrize("sizes", [(), (1798,), (1000, 9), (1000, 790)])
@@ -73,7 +77,9 @@ def test_the_smile_is_drawn_at_constant_speed():
 
 
 def test_the_smile_smiles():
-    """It is one circle around features inside it, a mouth lower in the middle than at its ends, and one open eye."""
+    """It is one circle around features inside it, a mouth lower in the middle than at its ends, and
+    one open eye.
+    """
     points = smile_curve(torch.arange(20_000) / 20_000)
     inside = points[points.norm(dim=1) < 0.999]
     assert points.norm(dim=1).max() < 1 + 1e-9 and inside.norm(dim=1).max() < 0.8
@@ -129,7 +135,10 @@ def test_the_curve_keeps_dtype_and_device(n, dtype, device):
     [
         (lambda: smile(-1), "n must be at least 0, got -1"),
         (lambda: smile(5, noise=-0.1), "noise must be at least 0, got -0.1"),
-        (lambda: smile_curve(torch.tensor([0.5, 1.0])), r"u must be in \[0, 1\), got values from 0.5 to 1"),
+        (
+            lambda: smile_curve(torch.tensor([0.5, 1.0])),
+            r"u must be in \[0, 1\), got values from 0.5 to 1",
+        ),
         (lambda: smile_curve(torch.zeros(2, 1)), r"u must be of shape \(n,\)"),
         (lambda: smile_distance(torch.zeros(3, 3)), r"points must be of shape \(n, 2\)"),
         (lambda: smile_distance(torch.full((3, 2), math.nan)), "points must be finite everywhere"),

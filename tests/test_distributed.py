@@ -1,4 +1,6 @@
-"""Two processes train as one does on the same batch, from the start and from the other's checkpoint."""
+"""Two processes train as one does on the same batch, from the start and from the other's
+checkpoint.
+"""
 
 import os
 import subprocess
@@ -84,7 +86,10 @@ def test_two_processes_follow_the_trajectory_of_one(tmp_path, monkeypatch):
     )
     assert process.returncode == 0, process.stderr
     for run in ("fresh", "cut"):
-        # The same sums in another order, in double precision: the differences start near 1e-16 and grow a little each step
+        # The same sums in another order, in double precision: the differences start near 1e-16 and
+        # grow a little each step
         assert_close(load(tmp_path / run)["history"], alone, rtol=1e-12, atol=0)
         weights, expected = load(tmp_path / f"{run}.weights"), load(tmp_path / "alone.weights")
-        assert_close(weights, expected, rtol=1e-6, atol=1e-9)  # Adam divides by small gradients, which magnifies
+        assert_close(
+            weights, expected, rtol=1e-6, atol=1e-9
+        )  # Adam divides by small gradients, which magnifies

@@ -1,4 +1,6 @@
-"""`pyproject.toml`, `constraints.txt` and `environment.yml` describe one environment, and the tests run in it."""
+"""`pyproject.toml`, `constraints.txt` and `environment.yml` describe one environment, and the tests
+run in it.
+"""
 
 import tomllib
 from importlib.metadata import PackageNotFoundError, distribution, version
@@ -12,13 +14,20 @@ from packaging.version import Version
 
 ROOT = Path(__file__).resolve().parents[1]
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
-LOCK = [Requirement(line) for line in (ROOT / "constraints.txt").read_text().splitlines() if not line.startswith("#")]
+LOCK = [
+    Requirement(line)
+    for line in (ROOT / "constraints.txt").read_text().splitlines()
+    if not line.startswith("#")
+]
 LOCKED = {canonicalize_name(entry.name): next(iter(entry.specifier)).version for entry in LOCK}
 
 
 def wanted() -> list[Requirement]:
     """What the library and the book ask for directly."""
-    return [Requirement(line) for line in PROJECT["dependencies"] + PROJECT["optional-dependencies"]["book"]]
+    return [
+        Requirement(line)
+        for line in PROJECT["dependencies"] + PROJECT["optional-dependencies"]["book"]
+    ]
 
 
 def test_lock_states_exact_versions_once():
@@ -38,7 +47,9 @@ def test_project_states_lower_bounds():
 
 
 def test_lock_covers_everything_needed_at_the_installed_version():
-    """Walk what the project needs, and what that needs. Below torch the answer depends on the machine, so stop there."""
+    """Walk what the project needs, and what that needs. Below torch the answer depends on the
+    machine, so stop there.
+    """
     queue, seen = wanted(), set()
     while queue:
         requirement = queue.pop()
@@ -48,12 +59,16 @@ def test_lock_covers_everything_needed_at_the_installed_version():
             continue
         seen.add(key)
         assert name in LOCKED, f"{requirement} is missing from constraints.txt"
-        assert Version(version(name)).public == LOCKED[name], f"{name} is installed at {version(name)}"
+        assert Version(version(name)).public == LOCKED[name], (
+            f"{name} is installed at {version(name)}"
+        )
         if name == "torch":
             continue
         for line in distribution(name).requires or []:
             needed = Requirement(line)
-            if needed.marker is None or any(needed.marker.evaluate({"extra": extra}) for extra in ["", *requirement.extras]):
+            if needed.marker is None or any(
+                needed.marker.evaluate({"extra": extra}) for extra in ["", *requirement.extras]
+            ):
                 queue.append(needed)
 
 

@@ -9,7 +9,12 @@ from torch.testing import assert_close
 from sdelib.grids import edm, log_snr, optimised, uniform, warped
 from sdelib.sde import VPSDE
 
-GRIDS = {"uniform": uniform, "log_snr": log_snr, "edm": edm, "warped": partial(warped, bends=(-0.5, 1.0, 0.3))}
+GRIDS = {
+    "uniform": uniform,
+    "log_snr": log_snr,
+    "edm": edm,
+    "warped": partial(warped, bends=(-0.5, 1.0, 0.3)),
+}
 
 
 def ratio(sde, ts):
@@ -40,7 +45,8 @@ def test_equal_steps_are_equal_in_what_each_grid_names(sde):
 
 
 def test_edm_lies_between_equal_noise_and_log_snr():
-    # EDM, Eq. 5, where alpha = 1 makes the ratio its sigma; for large rho the steps become those of log_snr
+    # EDM, Eq. 5, where alpha = 1 makes the ratio its sigma; for large rho the steps become those of
+    # log_snr
     sde = VPSDE()
     assert_close(edm(sde, 10, rho=1e6), log_snr(sde, 10), rtol=1e-4, atol=1e-6)
     steps = ratio(sde, edm(sde, 10, rho=1.0)).diff()

@@ -1,4 +1,6 @@
-"""Guided scores against conditional scores known exactly; each approximation against what it does not get right."""
+"""Guided scores against conditional scores known exactly; each approximation against what it does
+not get right.
+"""
 
 import math
 from functools import partial
@@ -19,7 +21,11 @@ COV = torch.tensor([[1.5, 0.6], [0.6, 0.5]], dtype=torch.float64)
 NORMAL = GaussianMixture.from_covs(
     torch.ones(1, dtype=torch.float64), torch.tensor([[0.4, -0.7]], dtype=torch.float64), COV[None]
 )
-A, Y, STD = torch.tensor([[1.0, -0.5]], dtype=torch.float64), torch.tensor([0.3], dtype=torch.float64), 0.4
+A, Y, STD = (
+    torch.tensor([[1.0, -0.5]], dtype=torch.float64),
+    torch.tensor([0.3], dtype=torch.float64),
+    0.4,
+)
 
 
 def component(mixture, k):
@@ -59,7 +65,7 @@ def test_a_classifier_of_clean_data_misleads():
     sde, deck = VPSDE(), deck_mixture()
     laws = {}
     for clean in (False, True):
-        log_k = lambda x, t: log_class(sde, deck, 1, x, 0 * t if clean else t)  # noqa: E731, B023
+        log_k = lambda x, t: log_class(sde, deck, 1, x, 0 * t if clean else t)  # noqa: B023
         laws[clean] = sampler_law(add(exact_score(sde, deck), grad_log(log_k)), sde, n_steps=100)
     right, wrong = (laws[clean].wasserstein(component(deck, 1)) for clean in (False, True))
     assert right < 0.03 and wrong > 0.5
@@ -71,16 +77,25 @@ def test_a_scale_above_one_does_not_sample_the_tilted_density():
     gaps = []
     for scale in (1.0, 2.0):
         score = classifier_free(exact_score(sde, one), exact_score(sde, deck), scale)
-        tilted = tabulate(lambda x, w=scale: w * one.log_prob(x) + (1 - w) * deck.log_prob(x), torch.tensor(12.0))
+        tilted = tabulate(
+            lambda x, w=scale: w * one.log_prob(x) + (1 - w) * deck.log_prob(x), torch.tensor(12.0)
+        )
         gaps.append(sampler_law(score, sde, n_steps=200).wasserstein(tilted))
     assert gaps[0] < 0.02 and gaps[1] > 0.2
 
 
 def test_inpaint_is_exact_where_the_coordinates_are_independent(sde):
-    product = GaussianMixture(torch.tensor([0.3, 0.7]), torch.tensor([[1.0, -1.0], [1.0, 2.0]]), torch.ones(2, 2) * 0.2)
-    y, known = torch.tensor([0.8, math.nan]), torch.tensor([True, False])  # only known entries are read
+    product = GaussianMixture(
+        torch.tensor([0.3, 0.7]), torch.tensor([[1.0, -1.0], [1.0, 2.0]]), torch.ones(2, 2) * 0.2
+    )
+    y, known = (
+        torch.tensor([0.8, math.nan]),
+        torch.tensor([True, False]),
+    )  # only known entries are read
     datum = GaussianMixture(  # the posterior: the known coordinate all but a point
-        product.weights, torch.tensor([[0.8, -1.0], [0.8, 2.0]]), torch.tensor([[1e-16, 0.2], [1e-16, 0.2]])
+        product.weights,
+        torch.tensor([[0.8, -1.0], [0.8, 2.0]]),
+        torch.tensor([[1e-16, 0.2], [1e-16, 0.2]]),
     )
     x, t = torch.randn(20, 2), 0.05 + 0.95 * torch.rand(20)
     score = inpaint(exact_score(sde, product), sde, torch.where(known, y, 0), known)
@@ -97,35 +112,56 @@ def test_known_coordinates_follow_the_kernel_from_the_clean_values(sde, target):
     *_, x = reverse(score, sde, x, ts, euler_maruyama)
     mean, std = sde.alpha(ts[-1]) * y[0], sde.sigma(ts[-1])
     assert (x[:, 0].mean() - mean).abs() < 6 * std / math.sqrt(n)
-    assert (x[:, 0].std() / std - 1).abs() < 6 / math.sqrt(2 * n) + 0.05  # Monte Carlo and the step's own error
+    assert (x[:, 0].std() / std - 1).abs() < 6 / math.sqrt(
+        2 * n
+    ) + 0.05  # Monte Carlo and the step's own error
     end = sample(score, sde, (10, 2), n_steps=50)
     assert_close(end[:, 0], y[0].expand(10))
 
 
 def test_replacement_pulls_the_free_mean_to_the_prior():
-    # Closed form for a pair of standard normals: (1 - sqrt(1 - rho^2)) / rho times y, in place of rho y
+    # Closed form for a pair of standard normals: (1 - sqrt(1 - rho^2)) / rho times y, in place of
+    # rho y
     sde, rho, y = VPSDE(), 0.8, torch.tensor([1.0, 0.0])
-    pair = GaussianMixture.from_covs(torch.ones(1), torch.zeros(1, 2), torch.tensor([[[1, rho], [rho, 1]]]))
+    pair = GaussianMixture.from_covs(
+        torch.ones(1), torch.zeros(1, 2), torch.tensor([[[1, rho], [rho, 1]]])
+    )
     score = inpaint(exact_score(sde, pair), sde, y, torch.tensor([True, False]))
     # The score is affine, so the mean of the law is the path without noise.
-    *_, x = reverse(score, sde, torch.zeros(1, 2), torch.linspace(1, 1e-4, 4001), euler_maruyama, torch.zeros_like)
+    *_, x = reverse(
+        score,
+        sde,
+        torch.zeros(1, 2),
+        torch.linspace(1, 1e-4, 4001),
+        euler_maruyama,
+        torch.zeros_like,
+    )
     assert abs(x[0, 1].item() - (1 - math.sqrt(1 - rho**2)) / rho) < 2e-3
 
 
 @pytest.mark.parametrize("observed", [1, 2])
 def test_tweedie_likelihood_is_exact_for_gaussian_data(sde, observed):
-    rows, y = torch.tensor([[1.0, -0.5], [0.3, 2.0]])[:observed], torch.tensor([0.3, -1.0])[:observed]
+    rows, y = (
+        torch.tensor([[1.0, -0.5], [0.3, 2.0]])[:observed],
+        torch.tensor([0.3, -1.0])[:observed],
+    )
     x, t = torch.randn(50, 2), 0.05 + 0.95 * torch.rand(50)
     score = exact_score(sde, NORMAL)
     exact = weighted(sde, t, exact_score(sde, NORMAL.condition(rows, y, STD))(x, t))
-    for cov, right in ((COV, True), (COV.diag().diag(), False), (torch.eye(2), False), (torch.zeros(2, 2), False)):
+    for cov, right in (
+        (COV, True),
+        (COV.diag().diag(), False),
+        (torch.eye(2), False),
+        (torch.zeros(2, 2), False),
+    ):
         guided = add(score, tweedie_likelihood(score, sde, rows, y, STD, cov))
         gap = (weighted(sde, t, guided(x, t)) - exact).abs().max()
         assert (gap < 1e-8) == right, (cov, gap)
 
 
 def test_tweedie_likelihood_with_data_on_a_plane():
-    # A direction without variance, as a pixel that never changes: exact as the limit of small variances
+    # A direction without variance, as a pixel that never changes: exact as the limit of small
+    # variances
     sde, cov = VPSDE(), torch.diag(torch.tensor([1.0, 0.0]))
     thin = GaussianMixture(torch.ones(1), torch.zeros(1, 2), torch.tensor([[1.0, 1e-14]]))
     x, t = torch.randn(20, 2), 0.05 + 0.95 * torch.rand(20)
@@ -133,9 +169,16 @@ def test_tweedie_likelihood_with_data_on_a_plane():
     guided = add(score, tweedie_likelihood(score, sde, A, Y, STD, cov))(x, t)
     kept = A[0, 0] ** 2 + STD**2  # conditioning by hand on the first coordinate, the other being 0
     posterior = GaussianMixture(
-        torch.ones(1), torch.tensor([[Y[0] * A[0, 0] / kept, 0.0]]), torch.tensor([[STD**2 / kept, 1e-14]])
+        torch.ones(1),
+        torch.tensor([[Y[0] * A[0, 0] / kept, 0.0]]),
+        torch.tensor([[STD**2 / kept, 1e-14]]),
     )
-    assert_close(weighted(sde, t, guided), weighted(sde, t, exact_score(sde, posterior)(x, t)), rtol=1e-6, atol=1e-6)
+    assert_close(
+        weighted(sde, t, guided),
+        weighted(sde, t, exact_score(sde, posterior)(x, t)),
+        rtol=1e-6,
+        atol=1e-6,
+    )
 
 
 def test_tweedie_likelihood_is_biased_for_a_mixture():
@@ -143,7 +186,9 @@ def test_tweedie_likelihood_is_biased_for_a_mixture():
     posterior, prior = deck.condition(one, torch.zeros(1), 1.0), exact_score(sde, deck)
     exact = sampler_law(exact_score(sde, posterior), sde, n_steps=100).wasserstein(posterior)
     for variance in (0.0, 1.0, 9.625):
-        guided = add(prior, tweedie_likelihood(prior, sde, one, torch.zeros(1), 1.0, variance * one))
+        guided = add(
+            prior, tweedie_likelihood(prior, sde, one, torch.zeros(1), 1.0, variance * one)
+        )
         assert sampler_law(guided, sde, n_steps=100).wasserstein(posterior) > 20 * exact
 
 
@@ -155,7 +200,9 @@ def every_guidance(sde, event):
         "add": add(score, score, 2.0),
         "classifier_free": classifier_free(score, lambda x, t: -2 * x, 2.0),
         "inpaint": inpaint(score, sde, y, known),
-        "tweedie_likelihood": tweedie_likelihood(score, sde, torch.eye(d)[:2], torch.zeros(2), 0.5, torch.eye(d)),
+        "tweedie_likelihood": tweedie_likelihood(
+            score, sde, torch.eye(d)[:2], torch.zeros(2), 0.5, torch.eye(d)
+        ),
     }
 
 
@@ -187,16 +234,43 @@ SDE, SCORE, KNOWN = VPSDE(), (lambda x, t: -x), torch.tensor([True, False])
 @pytest.mark.parametrize(
     "call, message",
     [
-        (lambda: inpaint(SCORE, SDE, torch.zeros(2), torch.ones(2)), "known must be boolean, got torch.float64"),
-        (lambda: inpaint(SCORE, SDE, torch.zeros(3), KNOWN), r"known must be of shape \(3,\), got shape \(2,\)"),
-        (lambda: inpaint(SCORE, SDE, torch.full((2,), math.nan), KNOWN), "y must be finite everywhere"),
+        (
+            lambda: inpaint(SCORE, SDE, torch.zeros(2), torch.ones(2)),
+            "known must be boolean, got torch.float64",
+        ),
+        (
+            lambda: inpaint(SCORE, SDE, torch.zeros(3), KNOWN),
+            r"known must be of shape \(3,\), got shape \(2,\)",
+        ),
+        (
+            lambda: inpaint(SCORE, SDE, torch.full((2,), math.nan), KNOWN),
+            "y must be finite everywhere",
+        ),
         (lambda: tweedie_likelihood(SCORE, SDE, A, Y, 0.0, COV), "std must be positive, got 0.0"),
-        (lambda: tweedie_likelihood(SCORE, SDE, A[0], Y, 1.0, COV), r"A must be of shape \(m, d\), got shape \(2,\)"),
-        (lambda: tweedie_likelihood(SCORE, SDE, A, torch.zeros(2), 1.0, COV), r"y must be of shape \(1,\)"),
-        (lambda: tweedie_likelihood(SCORE, SDE, A, Y, 1.0, torch.eye(3)), r"cov must be of shape \(2, 2\)"),
-        (lambda: tweedie_likelihood(SCORE, SDE, A, Y, 1.0, torch.eye(2).cumsum(0)), "cov must be symmetric"),
-        (lambda: tweedie_likelihood(SCORE, SDE, A, Y, 1.0, -COV), "cov must be positive semidefinite, got an eigenvalue"),
-        (lambda: tweedie_likelihood(SCORE, SDE, A * math.inf, Y, 1.0, COV), "A must be finite everywhere"),
+        (
+            lambda: tweedie_likelihood(SCORE, SDE, A[0], Y, 1.0, COV),
+            r"A must be of shape \(m, d\), got shape \(2,\)",
+        ),
+        (
+            lambda: tweedie_likelihood(SCORE, SDE, A, torch.zeros(2), 1.0, COV),
+            r"y must be of shape \(1,\)",
+        ),
+        (
+            lambda: tweedie_likelihood(SCORE, SDE, A, Y, 1.0, torch.eye(3)),
+            r"cov must be of shape \(2, 2\)",
+        ),
+        (
+            lambda: tweedie_likelihood(SCORE, SDE, A, Y, 1.0, torch.eye(2).cumsum(0)),
+            "cov must be symmetric",
+        ),
+        (
+            lambda: tweedie_likelihood(SCORE, SDE, A, Y, 1.0, -COV),
+            "cov must be positive semidefinite, got an eigenvalue",
+        ),
+        (
+            lambda: tweedie_likelihood(SCORE, SDE, A * math.inf, Y, 1.0, COV),
+            "A must be finite everywhere",
+        ),
     ],
 )
 def test_bad_values_are_named(call, message):

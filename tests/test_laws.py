@@ -1,4 +1,6 @@
-"""The laws of samplers without Monte Carlo, against Gaussians, whose every step is a closed form."""
+"""The laws of samplers without Monte Carlo, against Gaussians, whose every step is a closed
+form.
+"""
 
 import math
 from functools import partial
@@ -43,8 +45,12 @@ def normal_target(mean, std):
 
 
 def test_the_start_replaces_the_prior():
-    # From p_1 itself a Gaussian target has no prior error: what is left is less than what the prior leaves
-    sde, target = VPSDE(1.0, 1.0), GaussianMixture(torch.ones(1), torch.ones(1, 1), torch.ones(1, 1))
+    # From p_1 itself a Gaussian target has no prior error: what is left is less than what the prior
+    # leaves
+    sde, target = (
+        VPSDE(1.0, 1.0),
+        GaussianMixture(torch.ones(1), torch.ones(1, 1), torch.ones(1, 1)),
+    )
     one, score = torch.ones(()), exact_score(sde, target)
     p_1 = tabulate(target.perturb(sde.alpha(one), sde.sigma(one)).log_prob, 10 * one)
     from_prior, from_p_1 = (sampler_law(score, sde, n_steps=200, start=law) for law in (None, p_1))
@@ -60,20 +66,29 @@ def test_nodes_too_coarse_for_the_noise_are_refused():
 
 
 def test_a_corrector_of_small_steps_gets_the_nodes_it_needs():
-    # its noise is a twentieth of the predictor's, and the law does not depend on how many nodes that one laid
+    # its noise is a twentieth of the predictor's, and the law does not depend on how many nodes
+    # that one laid
     sde, step = VPSDE(), chain(euler_maruyama, partial(annealed_langevin, snr=0.05))
-    few, many = (sampler_law(exact_score(sde, deck_mixture()), sde, step, 20, 1e-2, per_std=n) for n in (4, 16))
-    assert_close(few.wasserstein(deck_mixture()), many.wasserstein(deck_mixture()), rtol=1e-5, atol=0)
+    few, many = (
+        sampler_law(exact_score(sde, deck_mixture()), sde, step, 20, 1e-2, per_std=n)
+        for n in (4, 16)
+    )
+    assert_close(
+        few.wasserstein(deck_mixture()), many.wasserstein(deck_mixture()), rtol=1e-5, atol=0
+    )
 
 
 def test_noise_after_a_deterministic_step_gets_them_as_well():
-    # Euler's flow moves the nodes apart; N(0, 1) stays normal under linear steps, so its variance is a closed form
+    # Euler's flow moves the nodes apart; N(0, 1) stays normal under linear steps, so its variance
+    # is a closed form
     sde, one = VPSDE(1.0, 1.0), torch.ones(())
     target, snr = normal_target(0.0, 1.0), 0.02
     step = chain(partial(euler_maruyama, eta=0), partial(annealed_langevin, snr=snr))
     ts, size = torch.tensor([1.0, 0.5]), 2 * (snr * sde.sigma(one / 2)) ** 2
     law = propagate(normal_law(one, 100), exact_score(sde, target), sde, step, ts)
-    variance = (1 - size) ** 2 + 2 * size  # N(0, 1) is stationary, its score is -x, and the flow stands still
+    variance = (
+        1 - size
+    ) ** 2 + 2 * size  # N(0, 1) is stationary, its score is -x, and the flow stands still
     assert_close((law.weights * law.x[:, 0] ** 2).sum(), variance, rtol=1e-8, atol=0)
 
 
@@ -82,18 +97,23 @@ def test_noise_after_a_deterministic_step_gets_them_as_well():
     "wrap", [lambda step: step, lambda step: chain(euler_maruyama, step)], ids=["alone", "chained"]
 )
 def test_a_step_whose_law_two_probes_do_not_tell_is_refused(step, wrap):
-    # the size of a Langevin step may depend on its noise, and two draws add in squares, not in lengths
+    # the size of a Langevin step may depend on its noise, and two draws add in squares, not in
+    # lengths
     sde = VPSDE()
     with pytest.raises(ValueError, match="step must be one that adds one draw of noise"):
         sampler_law(exact_score(sde, deck_mixture()), sde, wrap(step), n_steps=5)
 
 
 def test_the_sampler_law_is_the_law_of_sample():
-    # the same nodes through sample's own loop, on another grid than the usual, and denoised in the end
+    # the same nodes through sample's own loop, on another grid than the usual, and denoised in the
+    # end
     sde, target = VPSDE(), deck_mixture()
     score, flow = exact_score(sde, target), partial(euler_maruyama, eta=0)
     law = sampler_law(score, sde, flow, 10, 0.05, grid=log_snr)
-    x, ts = tabulate(sde.prior_log_prob, REACH * sde.sigma(torch.ones(()))).x, log_snr(sde, 10, 0.05)
+    x, ts = (
+        tabulate(sde.prior_log_prob, REACH * sde.sigma(torch.ones(()))).x,
+        log_snr(sde, 10, 0.05),
+    )
     *_, x = reverse(score, sde, x, ts, flow)
     assert_close(law.x, denoise(score, sde, x, ts[-1]))
 

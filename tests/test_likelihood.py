@@ -1,4 +1,6 @@
-"""Codes and likelihoods of the flow against closed forms; the trace estimators against their variances."""
+"""Codes and likelihoods of the flow against closed forms; the trace estimators against their
+variances.
+"""
 
 import math
 
@@ -42,7 +44,9 @@ def normal(v, dim=1):
 
 
 def field(d):
-    """A smooth field on ``d`` coordinates whose Jacobian is not symmetric, and its Jacobians at a batch of points."""
+    """A smooth field on ``d`` coordinates whose Jacobian is not symmetric, and its Jacobians at a
+    batch of points.
+    """
     a = torch.randn(d, d) / math.sqrt(d)
 
     def v(x):
@@ -73,20 +77,25 @@ def test_the_exact_divergence_is_the_trace_of_the_jacobian(event, dtype, batch, 
 def test_the_divergence_of_a_network_is_the_trace_of_its_jacobian():
     net, x, t = MLP(3, width=16), torch.randn(4, 3), torch.tensor(0.3)
     _, div = exact_divergence(lambda x: net(x, t), x)
-    expected = [torch.autograd.functional.jacobian(lambda r: net(r[None], t)[0], row).trace() for row in x]
+    expected = [
+        torch.autograd.functional.jacobian(lambda r: net(r[None], t)[0], row).trace() for row in x
+    ]
     assert_close(div, torch.stack(expected).detach())
     assert all(p.grad is None for p in net.parameters())
 
 
 @pytest.mark.parametrize("probe", [torch.randn_like, rademacher])
 def test_hutchinsons_mean_and_variance(probe):
-    # e^T J e = e^T S e, S = (J + J^T) / 2: mean tr J, variance 2 |S|^2 for normal probes, without S's diagonal for signs
+    # e^T J e = e^T S e, S = (J + J^T) / 2: mean tr J, variance 2 |S|^2 for normal probes, without
+    # S's diagonal for signs
     n, d = 200_000, 6
     v, jacobians = field(d)
     x = torch.randn(1, d)
     jacobian = jacobians(x)[0]
     symmetric = (jacobian + jacobian.T) / 2
-    assert (jacobian.square().sum() - symmetric.square().sum()).abs() > 0.1 * symmetric.square().sum()
+    assert (
+        jacobian.square().sum() - symmetric.square().sum()
+    ).abs() > 0.1 * symmetric.square().sum()
     diagonal = symmetric.diagonal().square().sum() if probe is rademacher else 0.0
     variance = 2 * (symmetric.square().sum() - diagonal)
     points = x.expand(n, d)
@@ -123,14 +132,20 @@ def test_rademacher_draws_fair_independent_signs(device):
 
 
 def test_the_flow_of_a_normal_is_a_scaling(sde):
-    # For N(0, v_0): x_t = x_s sqrt(v_t / v_s), and the divergence integrates to log of that, a coordinate
+    # For N(0, v_0): x_t = x_s sqrt(v_t / v_s), and the divergence integrates to log of that, a
+    # coordinate
     v0, x = 4.0, torch.randn(5, 3)
     score = exact_score(sde, normal(v0, 3))
     for t0, t1 in ((0.01, 0.7), (0.7, 0.01)):
-        before, after = at(sde, normal(v0), t0).variances.item(), at(sde, normal(v0), t1).variances.item()
+        before, after = (
+            at(sde, normal(v0), t0).variances.item(),
+            at(sde, normal(v0), t1).variances.item(),
+        )
         moved, integral, nfe = solve_flow(score, sde, x, t0, t1, **TIGHT)
         assert_close(moved, x * math.sqrt(after / before), rtol=1e-6, atol=1e-6)
-        assert_close(integral, torch.full((5,), 3 / 2 * math.log(after / before)), rtol=1e-6, atol=1e-6)
+        assert_close(
+            integral, torch.full((5,), 3 / 2 * math.log(after / before)), rtol=1e-6, atol=1e-6
+        )
         assert nfe > 7
 
 
@@ -141,7 +156,8 @@ def test_encoding_is_the_quantile_map_in_one_dimension(sde):
     x, z = at(sde, target, t_min).quantile(u), at(sde, target, 1.0).quantile(u)
     score = exact_score(sde, target)
     assert_close(encode(score, sde, x, t_min, **TIGHT), z, rtol=1e-6, atol=1e-6)
-    # Between the modes the map is steep, dx/dz = p_1(z) / p_tmin(x), and so errors grow on the way back
+    # Between the modes the map is steep, dx/dz = p_1(z) / p_tmin(x), and so errors grow on the way
+    # back
     assert_close(decode(score, sde, z, t_min, **TIGHT), x, rtol=1e-5, atol=3e-5)
 
 
@@ -219,10 +235,14 @@ def test_hutchinson_along_a_path_is_unbiased_with_a_known_variance(target):
 
 
 def test_the_model_loses_the_priors_divergence_on_average():
-    # The flow is one to one, so KL(p_tmin || model) = KL(p_1 || prior), by Gauss-Hermite quadrature on a normal target
+    # The flow is one to one, so KL(p_tmin || model) = KL(p_1 || prior), by Gauss-Hermite quadrature
+    # on a normal target
     sde, t_min, v0 = VPSDE(1.0, 1.0), 1e-3, 4.0
     x = torch.as_tensor(stats.norm.ppf((torch.arange(4000).numpy() + 0.5) / 4000))[:, None]
-    v_min, v_one = at(sde, normal(v0), t_min).variances.item(), at(sde, normal(v0), 1.0).variances.item()
+    v_min, v_one = (
+        at(sde, normal(v0), t_min).variances.item(),
+        at(sde, normal(v0), 1.0).variances.item(),
+    )
     ratio = v_one / sde.sigma(ONE).item() ** 2
     x = x * math.sqrt(v_min)
     model = log_likelihood(exact_score(sde, normal(v0)), sde, x, t_min, rtol=1e-8, atol=1e-8)
@@ -241,7 +261,10 @@ def test_shapes_dtypes_and_devices_are_kept(event, dtype, batch, device):
     for divergence in (exact_divergence, hutchinson(rademacher(x)), None):
         moved, integral, nfe = solve_flow(lambda x, t: -x, sde, x, 0.1, 0.2, divergence, 1e-3, 1e-3)
         assert moved.shape == x.shape and integral.shape == (batch,) and isinstance(nfe, int)
-        assert moved.dtype == integral.dtype == dtype and moved.device.type == integral.device.type == device
+        assert (
+            moved.dtype == integral.dtype == dtype
+            and moved.device.type == integral.device.type == device
+        )
     value = log_likelihood(lambda x, t: -x, sde, x)
     assert value.shape == (batch,) and value.dtype == dtype and not value.requires_grad
 
@@ -284,7 +307,7 @@ def test_a_rotated_score_has_the_same_likelihood_but_other_codes(target):
     # div (p R grad log p) = 0 for antisymmetric R: another flow with the same marginals
     sde, x, exact = VPSDE(), target.sample(10), exact_score(VPSDE(), target)
     rotation = torch.tensor([[1.0, -0.5], [0.5, 1.0]])
-    rotated = lambda x, t: exact(x, t) @ rotation.T  # noqa: E731
+    rotated = lambda x, t: exact(x, t) @ rotation.T
     one = log_likelihood(rotated, sde, x, 1e-3, at(sde, target, 1.0).log_prob, **TIGHT)
     assert_close(one, at(sde, target, 1e-3).log_prob(x), rtol=0, atol=1e-6)
     assert (encode(rotated, sde, x, 1e-3) - encode(exact, sde, x, 1e-3)).abs().max() > 0.1
@@ -293,9 +316,11 @@ def test_a_rotated_score_has_the_same_likelihood_but_other_codes(target):
 def test_g_for_g_squared_is_caught(target):
     # The deck's flow, f - g score / 2: neither codes nor likelihoods survive it
     sde, x, exact = VPSDE(), target.sample(10), exact_score(VPSDE(), target)
-    deck = lambda x, t: exact(x, t) / sde.g(t)  # noqa: E731
+    deck = lambda x, t: exact(x, t) / sde.g(t)
     t, y = torch.tensor(0.3), torch.randn(4, 2)
-    assert_close(reverse_drift(deck, sde, y, t, eta=0), sde.drift(y, t) - sde.g(t) * exact(y, t) / 2)
+    assert_close(
+        reverse_drift(deck, sde, y, t, eta=0), sde.drift(y, t) - sde.g(t) * exact(y, t) / 2
+    )
     value = log_likelihood(deck, sde, x, 1e-3, at(sde, target, 1.0).log_prob)
     assert (value - at(sde, target, 1e-3).log_prob(x)).abs().min() > 0.1
 
@@ -314,17 +339,43 @@ SCORE, SDE = exact_score(VPSDE(), normal(4.0)), VPSDE()
 @pytest.mark.parametrize(
     "call, error, message",
     [
-        (lambda: solve_flow(SCORE, SDE, torch.ones(1, 1), -0.1, 1.0), ValueError, r"t0 must be in \[0, 1\], got -0.1"),
-        (lambda: solve_flow(SCORE, SDE, torch.ones(1, 1), 0.1, 1.5), ValueError, r"t1 must be in \[0, 1\], got 1.5"),
-        (lambda: encode(SCORE, SDE, torch.full((1, 1), math.nan)), ValueError, "x must be finite everywhere"),
-        (lambda: encode(SCORE, SDE, torch.ones(1, 1, dtype=torch.long)), TypeError, "x must be a floating-point tensor"),
         (
-            lambda: log_likelihood(SCORE, SDE, torch.ones(2, 1), divergence=hutchinson(torch.ones(1, 1))),
+            lambda: solve_flow(SCORE, SDE, torch.ones(1, 1), -0.1, 1.0),
+            ValueError,
+            r"t0 must be in \[0, 1\], got -0.1",
+        ),
+        (
+            lambda: solve_flow(SCORE, SDE, torch.ones(1, 1), 0.1, 1.5),
+            ValueError,
+            r"t1 must be in \[0, 1\], got 1.5",
+        ),
+        (
+            lambda: encode(SCORE, SDE, torch.full((1, 1), math.nan)),
+            ValueError,
+            "x must be finite everywhere",
+        ),
+        (
+            lambda: encode(SCORE, SDE, torch.ones(1, 1, dtype=torch.long)),
+            TypeError,
+            "x must be a floating-point tensor",
+        ),
+        (
+            lambda: log_likelihood(
+                SCORE, SDE, torch.ones(2, 1), divergence=hutchinson(torch.ones(1, 1))
+            ),
             ValueError,
             r"probe must be of shape \(2, 1\), got shape \(1, 1\)",
         ),
-        (lambda: encode(nowhere, SDE, torch.ones(1, 1)), FloatingPointError, "no finite velocity or divergence at t = 1e-05"),
-        (lambda: encode(explosive, SDE, torch.ones(1, 1)), RuntimeError, "could not be solved from t = 1e-05 to 1.0"),
+        (
+            lambda: encode(nowhere, SDE, torch.ones(1, 1)),
+            FloatingPointError,
+            "no finite velocity or divergence at t = 1e-05",
+        ),
+        (
+            lambda: encode(explosive, SDE, torch.ones(1, 1)),
+            RuntimeError,
+            "could not be solved from t = 1e-05 to 1.0",
+        ),
     ],
 )
 def test_bad_input_is_named(call, error, message):
@@ -334,7 +385,8 @@ def test_bad_input_is_named(call, error, message):
 
 @pytest.mark.parametrize("levels", [2, 17, 256])
 def test_bits_of_uniform_levels_are_their_logarithm(levels):
-    # Images of independent uniform levels, put on [-1, 1]: the dequantised density is 2^-d, the bits are log2(levels)
+    # Images of independent uniform levels, put on [-1, 1]: the dequantised density is 2^-d, the
+    # bits are log2(levels)
     log_prob = torch.full((3,), -64 * math.log(2))
     assert_close(bits_per_dimension(log_prob, 64, 2 / levels), torch.full((3,), math.log2(levels)))
 
@@ -345,7 +397,9 @@ def test_bits_do_not_depend_on_the_units():
     assert_close(stretched, bits_per_dimension(log_prob, 7, 0.1))
 
 
-@pytest.mark.parametrize("dim, width, message", [(0, 1.0, "dim must be at least 1"), (1, 0.0, "width must be positive")])
+@pytest.mark.parametrize(
+    "dim, width, message", [(0, 1.0, "dim must be at least 1"), (1, 0.0, "width must be positive")]
+)
 def test_bits_of_nothing_are_refused(dim, width, message):
     with pytest.raises(ValueError, match=message):
         bits_per_dimension(torch.zeros(1), dim, width)

@@ -38,7 +38,9 @@ def test_wasserstein_of_a_single_point_is_the_mean_distance():
 
 def test_wasserstein_floor_is_the_mean_over_exact_samples():
     mixture, generator = deck_mixture(), torch.Generator().manual_seed(0)
-    draws = [wasserstein(mixture.sample(200, generator), mixture.quantile, 1000) for _ in range(100)]
+    draws = [
+        wasserstein(mixture.sample(200, generator), mixture.quantile, 1000) for _ in range(100)
+    ]
     values = np.array([d.value for d in draws])
     assert abs(values.mean() - draws[0].floor) < 6 * values.std() / math.sqrt(len(values))
 
@@ -53,7 +55,12 @@ def test_binomial_deviation_is_de_moivres(n):
 
 def test_kolmogorov_smirnov_of_two_points():
     x = torch.tensor([[-0.5], [1.0]])
-    steps = [stats.norm.cdf(-0.5), abs(0.5 - stats.norm.cdf(-0.5)), abs(stats.norm.cdf(1.0) - 0.5), stats.norm.sf(1.0)]
+    steps = [
+        stats.norm.cdf(-0.5),
+        abs(0.5 - stats.norm.cdf(-0.5)),
+        abs(stats.norm.cdf(1.0) - 0.5),
+        stats.norm.sf(1.0),
+    ]
     assert math.isclose(kolmogorov_smirnov(x, UNIT.cdf).value, max(steps), rel_tol=1e-12)
 
 
@@ -64,7 +71,9 @@ def test_kolmogorov_smirnov_floor_is_the_mean_over_exact_samples():
     assert abs(values.mean() - floor) < 6 * values.std() / math.sqrt(len(values))
 
 
-@pytest.mark.parametrize("metric, law", [(wasserstein, UNIT.quantile), (kolmogorov_smirnov, UNIT.cdf)])
+@pytest.mark.parametrize(
+    "metric, law", [(wasserstein, UNIT.quantile), (kolmogorov_smirnov, UNIT.cdf)]
+)
 @pytest.mark.parametrize(
     "x, message",
     [
@@ -96,8 +105,12 @@ def assert_mean_is(values, expected):
 def test_energy_distance_is_the_area_between_the_distribution_functions_squared():
     """In one dimension it is twice the integral of (F - G)^2; scipy returns the root."""
     x, y = normal(40, 1), normal(30, 1, seed=1) + 0.5
-    assert math.isclose(energy_distance(x, y).value, stats.energy_distance(x[:, 0], y[:, 0]) ** 2, rel_tol=1e-9)
-    two_points = energy_distance(torch.tensor([[0.0, 0.0]]), torch.tensor([[3.0, 4.0], [3.0, 4.0]])).value
+    assert math.isclose(
+        energy_distance(x, y).value, stats.energy_distance(x[:, 0], y[:, 0]) ** 2, rel_tol=1e-9
+    )
+    two_points = energy_distance(
+        torch.tensor([[0.0, 0.0]]), torch.tensor([[3.0, 4.0], [3.0, 4.0]])
+    ).value
     assert math.isclose(two_points, 10.0)
 
 
@@ -106,12 +119,16 @@ def test_energy_distance_of_shifted_gaussians():
     n, shift = 5000, 1.0
     levels = (torch.arange(n, dtype=torch.float64) + 0.5) / n
     x = torch.special.ndtri(levels)[:, None]
-    exact = 4 / math.sqrt(math.pi) * (math.exp(-(shift**2) / 4) - 1) + 2 * shift * math.erf(shift / 2)
+    exact = 4 / math.sqrt(math.pi) * (math.exp(-(shift**2) / 4) - 1) + 2 * shift * math.erf(
+        shift / 2
+    )
     assert math.isclose(energy_distance(x, x + shift).value, exact, rel_tol=1e-3)
 
 
 def test_energy_floor_is_the_mean_over_exact_samples():
-    distances = [energy_distance(x, y) for x, y in pairs(1000, 6, 4, 2)]  # few points, so that a bias shows
+    distances = [
+        energy_distance(x, y) for x, y in pairs(1000, 6, 4, 2)
+    ]  # few points, so that a bias shows
     assert_mean_is([d.value - d.floor for d in distances], 0)
     mean_distance = math.sqrt(math.pi)  # E|N(0, 2 I)| in the plane
     assert_mean_is([d.floor for d in distances], (1 / 6 + 1 / 4) * mean_distance)
@@ -120,7 +137,9 @@ def test_energy_floor_is_the_mean_over_exact_samples():
 def test_sliced_wasserstein_of_a_shift_is_its_length_over_the_root_of_the_dimension():
     x, shift = normal(50, 3), torch.tensor([1.0, -2.0, 2.0])
     value = sliced_wasserstein(x, x + shift, 20_000, torch.Generator().manual_seed(0))
-    assert math.isclose(value, 3 / math.sqrt(3), rel_tol=0.02)  # 6 standard errors of the mean squared cosine
+    assert math.isclose(
+        value, 3 / math.sqrt(3), rel_tol=0.02
+    )  # 6 standard errors of the mean squared cosine
     line, moved = x[:, :1], normal(50, 1, seed=1) + 2
     paired = (line[:, 0].sort().values - moved[:, 0].sort().values).square().mean().sqrt()
     assert math.isclose(sliced_wasserstein(line, moved), paired, rel_tol=1e-12)
@@ -129,7 +148,9 @@ def test_sliced_wasserstein_of_a_shift_is_its_length_over_the_root_of_the_dimens
 def test_frechet_of_gaussians_with_commuting_covariances():
     u = torch.linalg.qr(normal(3, 3)).Q
     a, b = torch.tensor([0.0, 1.0, 4.0]), torch.tensor([2.0, 1.0, 9.0])
-    value = frechet_gaussian(torch.zeros(3), u * a @ u.T, torch.tensor([0.0, 3.0, 4.0]), u * b @ u.T)
+    value = frechet_gaussian(
+        torch.zeros(3), u * a @ u.T, torch.tensor([0.0, 3.0, 4.0]), u * b @ u.T
+    )
     assert math.isclose(value, 25 + float((a.sqrt() - b.sqrt()).square().sum()), rel_tol=1e-9)
 
 
@@ -146,11 +167,15 @@ def test_frechet_of_gaussians_in_the_plane():
 def test_frechet_distance_is_that_of_the_moments():
     x, y = normal(30, 4), 2 * normal(50, 4, seed=1) + 1
     moments = [np.cov(v.T) for v in (x.numpy(), y.numpy())]
-    from_moments = frechet_gaussian(x.mean(0), torch.tensor(moments[0]), y.mean(0), torch.tensor(moments[1]))
+    from_moments = frechet_gaussian(
+        x.mean(0), torch.tensor(moments[0]), y.mean(0), torch.tensor(moments[1])
+    )
     assert math.isclose(frechet_distance(x, y), from_moments, rel_tol=1e-9)
     line = frechet_distance(x[:, :1], y[:, :1])
     assert math.isclose(
-        line, (x[:, 0].mean() - y[:, 0].mean()) ** 2 + (x[:, 0].std() - y[:, 0].std()) ** 2, rel_tol=1e-9
+        line,
+        (x[:, 0].mean() - y[:, 0].mean()) ** 2 + (x[:, 0].std() - y[:, 0].std()) ** 2,
+        rel_tol=1e-9,
     )
 
 
@@ -165,7 +190,9 @@ def test_a_set_is_dense_in_itself_and_covers_itself():
 
 
 def test_density_and_coverage_by_hand():
-    """Balls of radius 1, 1, 2 around 0, 1, 3: the points .5 and .7 lie in the first two, 1.5 in the last two."""
+    """Balls of radius 1, 1, 2 around 0, 1, 3: the points .5 and .7 lie in the first two, 1.5 in the
+    last two.
+    """
     real, x = torch.tensor([[0.0], [1.0], [3.0]]), torch.tensor([[0.5], [0.7], [1.5], [9.0]])
     assert density_coverage(x, real, k=1) == (6 / 4, 1.0)
     assert density_coverage(x[:2], real, k=1) == (2.0, 2 / 3)
@@ -184,7 +211,10 @@ def test_a_memory_lies_nearer_to_training():
     assert nearer_training(train, train, held_out) == 1.0
     assert nearer_training(held_out, train, held_out) == 0.0
     assert nearer_training(train, train, train) == 0.5
-    fresh = [nearer_training(normal(20, 2, seed=1000 + i), *pair) for i, pair in enumerate(pairs(200, 40, 40, 2))]
+    fresh = [
+        nearer_training(normal(20, 2, seed=1000 + i), *pair)
+        for i, pair in enumerate(pairs(200, 40, 40, 2))
+    ]
     assert_mean_is(fresh, 0.5)
 
 
@@ -215,7 +245,9 @@ def test_two_samples_of_images_as_of_points(metric, dtype, device):
 )
 def test_units(name, degree):
     x, y = normal(30, 2), normal(30, 2, seed=1) + 0.5
-    assert math.isclose(TWO_SAMPLES[name](3 * x, 3 * y), 3**degree * TWO_SAMPLES[name](x, y), rel_tol=1e-9)
+    assert math.isclose(
+        TWO_SAMPLES[name](3 * x, 3 * y), 3**degree * TWO_SAMPLES[name](x, y), rel_tol=1e-9
+    )
 
 
 @pytest.mark.parametrize("name", ["energy", "sliced", "frechet"])
@@ -231,7 +263,9 @@ def test_distances_in_blocks_are_the_distances():
         blocks = list(_distances(x, y, n_pairs))
         assert max(block.numel() for _, block in blocks) <= max(n_pairs, 5)
         torch.testing.assert_close(torch.cat([block for _, block in blocks]), exact)
-        assert torch.equal(torch.cat([torch.arange(7)[rows] for rows, _ in blocks]), torch.arange(7))
+        assert torch.equal(
+            torch.cat([torch.arange(7)[rows] for rows, _ in blocks]), torch.arange(7)
+        )
 
 
 @pytest.mark.parametrize(
@@ -246,7 +280,10 @@ def test_distances_in_blocks_are_the_distances():
         (lambda x: frechet_distance(x, x[:, :1]), r"y must be of the event shape of x, \(2,\)"),
         (lambda x: frechet_distance(x[:1], x), "x must be at least 2 points, got 1 point"),
         (lambda x: density_coverage(x, x, k=5), "k must be from 1 to 4, for as many real, got 5"),
-        (lambda x: nearer_training(x, x, x[:3]), "held_out must be as many points as train, 5, got 3 points"),
+        (
+            lambda x: nearer_training(x, x, x[:3]),
+            "held_out must be as many points as train, 5, got 3 points",
+        ),
     ],
 )
 def test_bad_samples_are_named(call, message):

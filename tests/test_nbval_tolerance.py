@@ -1,6 +1,7 @@
 """The comparison of notebooks passes an honest rerun and fails everything else.
 
-One notebook is stored from one set of sources and rerun from another, a cell per case, so that two kernels serve all.
+One notebook is stored from one set of sources and rerun from another, a cell per case, so that two
+kernels serve all.
 """
 
 import os
@@ -51,7 +52,9 @@ CASES = {
     "a number moved by 20 %": Case("0.5", "0.6", False),
     "a move that a tag allows": Case("0.5", "0.6", True, ("rtol=0.2",)),
     "a number near zero": Case("print('3.1e-08')", "print('5.0e-08')", False),
-    "a number near zero that a tag allows": Case("print('3.1e-08')", "print('5.0e-08')", True, ("atol=1e-7",)),
+    "a number near zero that a tag allows": Case(
+        "print('3.1e-08')", "print('5.0e-08')", True, ("atol=1e-7",)
+    ),
     "an exponent": Case("print('1e-05')", "print('1e-06')", False),
     "an exponent within 1 %": Case("print('1.000e-05')", "print('1.001e-05')", True),
     "a sign": Case("print(-0.5)", "print(0.5)", False),
@@ -61,9 +64,13 @@ CASES = {
     "thousands within 1 %": Case("print('1,999.9')", "print('2,000.1')", True),
     "thousands": Case("print('1,999.9')", "print('2,999.9')", False),
     "an integer": Case("print('1000 samples')", "print('1001 samples')", False),
-    "an integer at a sentence's end": Case("print('Drew 1000. Done')", "print('Drew 1001. Done')", False),
+    "an integer at a sentence's end": Case(
+        "print('Drew 1000. Done')", "print('Drew 1001. Done')", False
+    ),
     "an integer that became a float": Case("print(3)", "print(3.0)", False),
-    "whole numbers in an array": Case("print(np.array([9.99, 1000.]))", "print(np.array([10., 1001.]))", True),
+    "whole numbers in an array": Case(
+        "print(np.array([9.99, 1000.]))", "print(np.array([10., 1001.]))", True
+    ),
     "not a number": Case("print(float('nan'))", "print(0.5)", False),
     "an infinity's sign": Case("print(float('inf'))", "print(-float('inf'))", False),
     "an equal nan": Case("print(float('nan'))", "print(float('nan'))", True),
@@ -76,7 +83,9 @@ CASES = {
     "one output of two": Case("print('a'); draw()", "draw()", False),
     "another warning": Case("print('old', file=sys.stderr)", "print('new', file=sys.stderr)", True),
     "a warning between prints": Case(
-        "print('a')\nprint('b')", "print('a', flush=True)\nprint('w', file=sys.stderr, flush=True)\nprint('b')", True
+        "print('a')\nprint('b')",
+        "print('a', flush=True)\nprint('w', file=sys.stderr, flush=True)\nprint('b')",
+        True,
     ),
     "an error": Case("pass", "1 / 0", False),
     "an error that was stored too": Case("1 / 0", "1 / 0", False),
@@ -97,17 +106,39 @@ def run(tmp_path_factory):
     """Folder of the run, its printed report, and which cases passed."""
     folder = tmp_path_factory.mktemp("notebook")
     nb = nbformat.v4.new_notebook()
-    nb.cells = [nbformat.v4.new_code_cell(case.stored, metadata={"tags": list(case.tags)}) for case in CASES.values()]
+    nb.cells = [
+        nbformat.v4.new_code_cell(case.stored, metadata={"tags": list(case.tags)})
+        for case in CASES.values()
+    ]
     NotebookClient(nb, kernel_name="python3", allow_errors=True).execute(stderr=subprocess.DEVNULL)
     for cell, case in zip(nb.cells, CASES.values(), strict=True):
         cell.source = case.rerun
     nb.cells[-1].update(outputs=[], execution_count=None)
     nbformat.write(nb, folder / "cases.ipynb")
     (folder / "pytest.ini").touch()
-    command = [sys.executable, "-m", "pytest", "-p", "nbval_tolerance", "--nbval", "--nbval-current-env", "--junitxml=report.xml"]
-    result = subprocess.run(command, cwd=folder, env=os.environ | {"PYTHONPATH": str(TESTS)}, capture_output=True, text=True)
+    command = [
+        sys.executable,
+        "-m",
+        "pytest",
+        "-p",
+        "nbval_tolerance",
+        "--nbval",
+        "--nbval-current-env",
+        "--junitxml=report.xml",
+    ]
+    result = subprocess.run(
+        command,
+        cwd=folder,
+        env=os.environ | {"PYTHONPATH": str(TESTS)},
+        capture_output=True,
+        text=True,
+    )
     report = ElementTree.parse(folder / "report.xml").iter("testcase")
-    return folder, result.stdout, {name: not len(entry) for name, entry in zip(CASES, report, strict=True)}
+    return (
+        folder,
+        result.stdout,
+        {name: not len(entry) for name, entry in zip(CASES, report, strict=True)},
+    )
 
 
 @pytest.mark.parametrize("name", CASES)

@@ -37,7 +37,9 @@ def test_a_law_can_be_the_target_of_another():
     law = normal_law(torch.tensor(1.0), 4000)
     assert_close(law.wasserstein(law), 0.0, rtol=0, atol=1e-9)
     assert_close(law.push(lambda x: x + 0.1).wasserstein(law), 0.1, rtol=1e-6, atol=0)
-    assert_close(law.push(lambda x: x + 0.1).kolmogorov(law), 2 * stats.norm.cdf(0.05) - 1, rtol=1e-4, atol=0)
+    assert_close(
+        law.push(lambda x: x + 0.1).kolmogorov(law), 2 * stats.norm.cdf(0.05) - 1, rtol=1e-4, atol=0
+    )
 
 
 def normal_target(mean, std):
@@ -48,7 +50,9 @@ def as_law(target, n):
     return tabulate(target.log_prob, torch.tensor(14.0), n)
 
 
-@pytest.mark.parametrize("as_target", [lambda target: target, partial(as_law, n=3333)], ids=["mixture", "law"])
+@pytest.mark.parametrize(
+    "as_target", [lambda target: target, partial(as_law, n=3333)], ids=["mixture", "law"]
+)
 def test_total_variation_and_kl_of_normals_are_the_closed_forms(as_target):
     # the densities of N(0, 1) and N(0, s^2) cross at +-c
     law, m, s = as_law(normal_target(0.0, 1.0), 4000), 0.3, 1.5
@@ -69,15 +73,21 @@ def test_total_variation_and_kl_of_normals_are_the_closed_forms(as_target):
 def test_the_log_density_of_a_law_is_that_of_its_target():
     target = deck_mixture()
     x = torch.linspace(-6, 6, 777)[:, None]
-    errors = [(as_law(target, n).log_prob(x) - target.log_prob(x)).abs().max().item() for n in (1001, 2001)]
+    errors = [
+        (as_law(target, n).log_prob(x) - target.log_prob(x)).abs().max().item()
+        for n in (1001, 2001)
+    ]
     assert errors[1] < errors[0] / 12 and errors[1] < 1e-5  # the fourth order of a cubic spline
     assert (as_law(target, 100).log_prob(torch.tensor([[-15.0], [15.0]])) == -math.inf).all()
 
 
 def test_uneven_nodes_know_their_density():
-    # with u = asinh(x) uniform and the density of u, the law of x is N(0, 1) on nodes that grow apart
+    # with u = asinh(x) uniform and the density of u, the law of x is N(0, 1) on nodes that grow
+    # apart
     target = normal_target(0.0, 1.0)
-    even = tabulate(lambda u: target.log_prob(u.sinh()) + u[:, 0].cosh().log(), torch.tensor(3.0), 4000)
+    even = tabulate(
+        lambda u: target.log_prob(u.sinh()) + u[:, 0].cosh().log(), torch.tensor(3.0), 4000
+    )
     law = even.push(torch.sinh)
     x = torch.linspace(-4, 4, 99)[:, None]
     assert_close(law.log_prob(x), target.log_prob(x), rtol=0, atol=1e-5)
@@ -87,14 +97,20 @@ def test_uneven_nodes_know_their_density():
 def test_an_increasing_map_changes_neither_total_variation_nor_kl():
     law, other = as_law(normal_target(0.0, 1.0), 6000), as_law(normal_target(0.2, 1.1), 6000)
     pushed, other_pushed = (each.push(torch.sinh) for each in (law, other))
-    assert_close(pushed.total_variation(other_pushed), law.total_variation(other), rtol=1e-4, atol=0)
+    assert_close(
+        pushed.total_variation(other_pushed), law.total_variation(other), rtol=1e-4, atol=0
+    )
     assert_close(pushed.kl(other_pushed), law.kl(other), rtol=1e-4, atol=0)
 
 
 def test_mass_out_of_reach_counts():
-    half = Law(*(part[1000:] for part in as_law(normal_target(0.0, 1.0), 2001)))  # the right half, of mass 1/2
+    half = Law(
+        *(part[1000:] for part in as_law(normal_target(0.0, 1.0), 2001))
+    )  # the right half, of mass 1/2
     half = Law(half.x, half.weights / half.weights.sum())
-    assert_close(half.total_variation(normal_target(0.0, 1.0)), 0.5, rtol=0, atol=5e-3)  # half a node at the edge
+    assert_close(
+        half.total_variation(normal_target(0.0, 1.0)), 0.5, rtol=0, atol=5e-3
+    )  # half a node at the edge
     assert as_law(normal_target(0.0, 1.0), 2001).kl(half) == math.inf
     assert_close(half.kl(normal_target(0.0, 1.0)), math.log(2), rtol=0, atol=2e-2)
 
@@ -119,7 +135,8 @@ def test_a_refined_law_is_the_same_law(factor):
 
 
 def test_a_refined_law_has_no_negative_mass():
-    # far out the Fourier series rounds to either sign, and a node of negative mass has no log-density
+    # far out the Fourier series rounds to either sign, and a node of negative mass has no
+    # log-density
     fine = refine(as_law(deck_mixture(), 150), 7)
     assert fine.weights.min() >= 0
 

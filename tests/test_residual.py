@@ -1,4 +1,6 @@
-"""The mixture's score plus a network: what it is without a network, and what the network is asked for."""
+"""The mixture's score plus a network: what it is without a network, and what the network is asked
+for.
+"""
 
 from functools import partial
 
@@ -39,7 +41,11 @@ def mixture(images):
 
 
 def test_without_a_network_the_score_is_the_mixtures(sde, mixture):
-    score, x, t = MixtureResidualScore(Zero(), sde, mixture), torch.randn(6, 1, 2, 2), torch.linspace(0.1, 1, 6)
+    score, x, t = (
+        MixtureResidualScore(Zero(), sde, mixture),
+        torch.randn(6, 1, 2, 2),
+        torch.linspace(0.1, 1, 6),
+    )
     exact = exact_score(sde, mixture)(x.flatten(1), t).reshape(x.shape)
     assert_close(score(x, t), exact)
     assert_close(score(x, t, torch.tensor(3)), exact)  # the null label
@@ -47,13 +53,20 @@ def test_without_a_network_the_score_is_the_mixtures(sde, mixture):
 
 
 def test_a_label_chooses_its_component(sde, mixture):
-    score, x, t = MixtureResidualScore(Zero(), sde, mixture), torch.randn(4, 1, 2, 2), torch.linspace(0.1, 1, 4)
+    score, x, t = (
+        MixtureResidualScore(Zero(), sde, mixture),
+        torch.randn(4, 1, 2, 2),
+        torch.linspace(0.1, 1, 4),
+    )
     label = torch.tensor([2, 0, 3, 1])
     for i, k in enumerate(label):
         law = mixture
         if k < 3:
             law = GaussianMixture(
-                torch.ones(1), mixture.means[k][None], mixture.variances[k][None], mixture.axes[k][None]
+                torch.ones(1),
+                mixture.means[k][None],
+                mixture.variances[k][None],
+                mixture.axes[k][None],
             )
         alone = exact_score(sde, law)(x[i : i + 1].flatten(1), t[i])
         assert_close(partial(score, label=label)(x, t)[i].flatten(), alone[0])
@@ -74,9 +87,12 @@ def test_the_network_sees_state_and_guess_on_a_scale_of_order_one(sde, mixture, 
 
 
 def test_the_network_is_asked_for_numbers_of_order_one_when_the_mixture_is_one_gaussian(sde):
-    # what is left of an isotropic Gaussian datum, (x0 - D0) / (factor sigma^2 / alpha), has variance 1 at every time
+    # what is left of an isotropic Gaussian datum, (x0 - D0) / (factor sigma^2 / alpha), has
+    # variance 1 at every time
     v = 2.5
-    one = GaussianMixture(torch.ones(1), torch.zeros(1, 4), torch.full((1, 4), v), torch.eye(4)[None])
+    one = GaussianMixture(
+        torch.ones(1), torch.zeros(1, 4), torch.full((1, 4), v), torch.eye(4)[None]
+    )
     x0 = v**0.5 * torch.randn(100_000, 1, 2, 2)
 
     class Ones(Zero):
@@ -85,7 +101,9 @@ def test_the_network_is_asked_for_numbers_of_order_one_when_the_mixture_is_one_g
 
     for t in torch.tensor([0.01, 0.3, 1.0]):
         x, _ = sde.perturb(x0, t)
-        start, shifted = (denoise(MixtureResidualScore(net, sde, one), sde, x, t) for net in (Zero(), Ones()))
+        start, shifted = (
+            denoise(MixtureResidualScore(net, sde, one), sde, x, t) for net in (Zero(), Ones())
+        )
         target = (x0 - start) / (shifted - start)
         assert abs(target.var() - 1) < 6 * (2 / target.numel()) ** 0.5
 
@@ -99,7 +117,10 @@ def test_shape_dtype_device_and_independent_rows(sde, dtype, batch, device, imag
     net = UNet(n_hints=1, n_labels=3, widths=(8, 16))
     nn.init.normal_(net.leave.weight)
     score = MixtureResidualScore(net, sde, mixture).to(device, dtype)
-    x, t = torch.randn(batch, 1, 4, 4, dtype=dtype, device=device), torch.rand(batch, dtype=dtype, device=device)
+    x, t = (
+        torch.randn(batch, 1, 4, 4, dtype=dtype, device=device),
+        torch.rand(batch, dtype=dtype, device=device),
+    )
     label = torch.arange(batch, device=device) % 4
     out = score(x, 0.1 + 0.9 * t, label)
     assert out.shape == x.shape and out.dtype == dtype and out.device == x.device

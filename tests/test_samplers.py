@@ -31,10 +31,14 @@ from sdelib.samplers import (
     sample,
 )
 from sdelib.score import denoise, exact_score, grad_log
-from sdelib.sde import SubVPSDE, VESDE, VPSDE
+from sdelib.sde import VESDE, VPSDE, SubVPSDE
 
 flow_euler = partial(euler_maruyama, eta=0)
-NOISY = {"euler_maruyama": euler_maruyama, "reverse_diffusion": reverse_diffusion, "ancestral": ancestral}
+NOISY = {
+    "euler_maruyama": euler_maruyama,
+    "reverse_diffusion": reverse_diffusion,
+    "ancestral": ancestral,
+}
 FLOW = {
     "euler": (flow_euler, 1),
     "ddim": (ddim, 1),
@@ -60,7 +64,9 @@ def variance(sde, t):
 
 
 def variance_after(step, sde, ts, v):
-    """Variance at ts[-1] of what the step makes of N(0, v), on the exact score of NORMAL, on which every step is linear."""
+    """Variance at ts[-1] of what the step makes of N(0, v), on the exact score of NORMAL, on which
+    every step is linear.
+    """
     x, score = torch.ones(len(ts) - 1, 1), exact_score(sde, NORMAL)
     factors = step(score, sde, x, ts[:-1], ts[1:], noise=torch.zeros_like)
     noises = step(score, sde, x, ts[:-1], ts[1:], noise=torch.ones_like) - factors
@@ -83,12 +89,15 @@ def test_flow_steps_converge_at_their_order_to_the_closed_form(sde, step, order)
 
 @pytest.mark.parametrize("step", NOISY.values(), ids=NOISY)
 def test_noisy_steps_are_the_reverse_sde_in_the_limit(sde, target, step):
-    # (x_s - x_t) / (s - t) -> reverse drift without noise, and the noise's variance over t - s -> g^2, both at order 1
-    # (at a time other than 1/2, which a clock run the wrong way would not notice)
+    # (x_s - x_t) / (s - t) -> reverse drift without noise, and the noise's variance over t - s ->
+    # g^2, both at order 1 (at a time other than 1/2, which a clock run the wrong way would not
+    # notice)
     x, t, score = torch.randn(20, 2), torch.tensor(0.6), exact_score(sde, target)
     errors = []
     for dt in (2e-3, 1e-3, 5e-4):
-        mean, one = (step(score, sde, x, t, t - dt, noise) for noise in (torch.zeros_like, torch.ones_like))
+        mean, one = (
+            step(score, sde, x, t, t - dt, noise) for noise in (torch.zeros_like, torch.ones_like)
+        )
         drift = ((mean - x) / -dt - reverse_drift(score, sde, x, t)).abs().max()
         noise = ((one - mean).square() / dt - sde.g(t) ** 2).abs().max()
         errors.append((drift + noise).item())
@@ -109,16 +118,24 @@ def test_noisy_steps_have_weak_order_one(sde, step):
 
 
 def test_ancestral_is_exact_where_the_data_are_one_point():
-    # If x_0 is known, p(x_s | x_t, x_0) is the whole truth: alpha(s) x_0 + N(0, sigma(s)^2) after any number of steps
+    # If x_0 is known, p(x_s | x_t, x_0) is the whole truth: alpha(s) x_0 + N(0, sigma(s)^2) after
+    # any number of steps
     point = GaussianMixture(torch.ones(1), torch.full((1, 1), 2.0), torch.full((1, 1), 1e-12))
     for sde in (VESDE(0.1, 10.0), VPSDE(), SubVPSDE()):
         score, (s, t) = exact_score(sde, point), torch.tensor([0.4, 0.9])
         x = torch.tensor([[2.0], [3.0]]) * sde.alpha(t)
-        mean, one = (ancestral(score, sde, x, t, s, noise) for noise in (torch.zeros_like, torch.ones_like))
+        mean, one = (
+            ancestral(score, sde, x, t, s, noise) for noise in (torch.zeros_like, torch.ones_like)
+        )
         r, q = sde.transition(s, t)
         slope = r * sde.sigma(s) ** 2 / sde.sigma(t) ** 2  # Bayes' rule for x_t = r x_s + q z
         assert_close(mean, 2 * sde.alpha(s) + slope * (x - 2 * sde.alpha(t)), rtol=1e-6, atol=1e-9)
-        assert_close(slope**2 * sde.sigma(t) ** 2 + (one - mean)[0, 0] ** 2, sde.sigma(s) ** 2, rtol=1e-6, atol=0)
+        assert_close(
+            slope**2 * sde.sigma(t) ** 2 + (one - mean)[0, 0] ** 2,
+            sde.sigma(s) ** 2,
+            rtol=1e-6,
+            atol=0,
+        )
 
 
 def test_ancestral_and_reverse_diffusion_are_ddpms():
@@ -150,8 +167,12 @@ def test_dpm_solver_starts_as_ddim_and_repeats_itself():
     middle = step(score, sde, x, u, t)
     assert_close(middle, ddim(score, sde, x, u, t))
     end = step(score, sde, middle, t, s)
-    assert torch.equal(end, step(score, sde, middle, t, s)) and not torch.equal(end, ddim(score, sde, middle, t, s))
-    assert_close(step(score, sde, x[:2], t, s), ddim(score, sde, x[:2], t, s))  # another batch is another path
+    assert torch.equal(end, step(score, sde, middle, t, s)) and not torch.equal(
+        end, ddim(score, sde, middle, t, s)
+    )
+    assert_close(
+        step(score, sde, x[:2], t, s), ddim(score, sde, x[:2], t, s)
+    )  # another batch is another path
 
 
 def test_adams_stands_still_on_standard_normal_data(sde):
@@ -179,7 +200,10 @@ def test_adams_beats_the_floor_of_fifty_thousand_points_in_a_dozen_calls():
     # that floor, the mean W1 from 50 000 exact points to their law, is .0138 +- .0003
     sde, target = VPSDE(), deck_mixture()
     levels = (torch.arange(50_000) + 0.5) / 50_000
-    floor = [(target.sample(50_000).sort(0).values - target.quantile(levels)).abs().mean().item() for _ in range(4)]
+    floor = [
+        (target.sample(50_000).sort(0).values - target.quantile(levels)).abs().mean().item()
+        for _ in range(4)
+    ]
     calls = []
 
     def score(x, t):
@@ -193,9 +217,14 @@ def test_adams_beats_the_floor_of_fifty_thousand_points_in_a_dozen_calls():
 
 
 def test_the_last_step_of_adams_ends_on_the_data():
-    # The flow takes quantiles of p_1 to quantiles of the data, and the step to 0 along; denoising, a mean, falls short
+    # The flow takes quantiles of p_1 to quantiles of the data, and the step to 0 along; denoising,
+    # a mean, falls short
     sde, target = VPSDE(), deck_mixture()
-    score, ts, u = exact_score(sde, target), torch.linspace(1, 1e-3, 200), (torch.arange(200) + 0.5) / 200
+    score, ts, u = (
+        exact_score(sde, target),
+        torch.linspace(1, 1e-3, 200),
+        (torch.arange(200) + 0.5) / 200,
+    )
     start, data = target.perturb(sde.alpha(ts[0]), sde.sigma(ts[0])).quantile(u), target.quantile(u)
     *_, last = reverse(score, sde, start, ts, Adams())
     *_, to_zero = reverse(score, sde, start, torch.cat([ts, torch.zeros(1)]), Adams())
@@ -204,12 +233,17 @@ def test_the_last_step_of_adams_ends_on_the_data():
 
 
 @pytest.mark.parametrize(
-    "step", [*STEPS.values(), partial(euler_maruyama, eta=0.5), partial(langevin, snr=0.3, n_steps=2)]
+    "step",
+    [*STEPS.values(), partial(euler_maruyama, eta=0.5), partial(langevin, snr=0.3, n_steps=2)],
 )
 @pytest.mark.parametrize("sde", [VESDE(0.1, 10.0), VPSDE(), SubVPSDE()], ids=str)
 def test_a_grid_makes_the_same_steps_one_by_one(sde, target, step):
     # reverse computes the coefficients of all steps at once; called alone, a step computes its own
-    score, ts, x = exact_score(sde, target), torch.tensor([0.9, 0.7, 0.6, 0.3, 0.1]), torch.randn(4, 2)
+    score, ts, x = (
+        exact_score(sde, target),
+        torch.tensor([0.9, 0.7, 0.6, 0.3, 0.1]),
+        torch.randn(4, 2),
+    )
     draws = torch.randn(100, 4, 2)
     first, second = iter(draws), iter(draws)
     together = list(reverse(score, sde, x, ts, step, lambda _: next(first)))
@@ -222,12 +256,20 @@ def test_any_function_will_do_for_a_step():
     def halve(score, sde, x, t, s, noise):
         return x / 2
 
-    *_, x = reverse(SCORE, SDE, torch.ones(1, 1), torch.tensor([1.0, 0.5, 0.1]), chain(halve, halve))
+    *_, x = reverse(
+        SCORE, SDE, torch.ones(1, 1), torch.tensor([1.0, 0.5, 0.1]), chain(halve, halve)
+    )
     assert x == 1 / 16
 
 
 def test_sampling_costs_a_call_a_step_and_one_more():
-    for step, calls in ((euler_maruyama, 6), (Adams(), 6), (DPMSolver2M(), 6), (heun, 11), (rk4, 21)):
+    for step, calls in (
+        (euler_maruyama, 6),
+        (Adams(), 6),
+        (DPMSolver2M(), 6),
+        (heun, 11),
+        (rk4, 21),
+    ):
         times = []
         sample(lambda x, t: times.append(t) or -x, SDE, (2, 1), step=step, n_steps=5)
         assert len(times) == calls and min(times) == 1e-3
@@ -235,7 +277,15 @@ def test_sampling_costs_a_call_a_step_and_one_more():
 
 def test_sample_walks_the_grid_it_is_given():
     times = []
-    sample(lambda x, t: times.append(t) or -x, SDE, (2, 1), step=ddim, n_steps=4, t_min=0.02, grid=log_snr)
+    sample(
+        lambda x, t: times.append(t) or -x,
+        SDE,
+        (2, 1),
+        step=ddim,
+        n_steps=4,
+        t_min=0.02,
+        grid=log_snr,
+    )
     assert_close(torch.stack(times), log_snr(SDE, 4, 0.02))
 
 
@@ -252,8 +302,9 @@ def test_a_guided_score_may_differentiate_inside_a_sampler(target, step):
 
 @pytest.mark.parametrize("snr", [0.3, 0.5])
 def test_langevin_inflates_the_variance_by_one_plus_snr_squared(snr):
-    # On N(0, I) with d large: e |x|^2 = 2 snr^2 |z|^2, so v = v - 2 e v + e^2 v + 2 e with e = 2 snr^2 / v, hence 1 + snr^2.
-    # (A fixed step e = 2 snr^2 would give 1 / (1 - snr^2), which these tolerances tell apart at snr = 0.5.)
+    # On N(0, I) with d large: e |x|^2 = 2 snr^2 |z|^2, so v = v - 2 e v + e^2 v + 2 e with e = 2
+    # snr^2 / v, hence 1 + snr^2. (A fixed step e = 2 snr^2 would give 1 / (1 - snr^2), which these
+    # tolerances tell apart at snr = 0.5.)
     d, sde, t = 4000, VESDE(), torch.tensor(0.5)
     x = langevin(lambda x, t: -x, sde, torch.randn(10, d), t, t, snr=snr, n_steps=60)
     assert abs(x.var() / (1 + snr**2) - 1) < 6 * math.sqrt(2 / x.numel())
@@ -261,7 +312,8 @@ def test_langevin_inflates_the_variance_by_one_plus_snr_squared(snr):
 
 @pytest.mark.parametrize("sde", [VESDE(0.1, 10.0), VPSDE()], ids=str)
 def test_annealed_langevin_nearly_keeps_its_law(sde):
-    # On N(0, v) the stationary variance of the step e is v / (1 - e / 2 v), and nothing else is left invariant
+    # On N(0, v) the stationary variance of the step e is v / (1 - e / 2 v), and nothing else is
+    # left invariant
     t, snr = torch.tensor(0.2), 0.3
     v, e = variance(sde, t), 2 * (snr * sde.sigma(t)) ** 2
     x, score = torch.ones(1, 1), exact_score(sde, NORMAL)
@@ -274,8 +326,14 @@ def test_annealed_langevin_nearly_keeps_its_law(sde):
 @pytest.mark.parametrize("sde", [VESDE(0.1, 10.0), VPSDE(), SubVPSDE()], ids=str)
 @pytest.mark.parametrize("corrector", CORRECTORS.values(), ids=CORRECTORS)
 def test_a_corrector_takes_langevin_steps_at_the_earlier_time(sde, target, corrector):
-    # x + e score(x, s) + sqrt(2 e) z: the step without noise in z's place shows e, and the step with it must fit
-    x, z, (s, t), score = torch.randn(6, 2), torch.randn(6, 2), torch.tensor([0.4, 0.5]), exact_score(sde, target)
+    # x + e score(x, s) + sqrt(2 e) z: the step without noise in z's place shows e, and the step
+    # with it must fit
+    x, z, (s, t), score = (
+        torch.randn(6, 2),
+        torch.randn(6, 2),
+        torch.tensor([0.4, 0.5]),
+        exact_score(sde, target),
+    )
     if corrector is langevin:
         r, _ = sde.transition(s, t)
         e = 2 * (r * 0.16 * z.norm(dim=1) / score(x, s).norm(dim=1)) ** 2
@@ -297,7 +355,15 @@ def test_a_chain_applies_its_parts_in_order(sde, target):
 def test_the_law_of_a_chain_is_followed_part_by_part():
     sde, score = VPSDE(), exact_score(VPSDE(), NORMAL)
     pc = chain(ancestral, partial(annealed_langevin, snr=0.1))
-    x = sample(score, sde, (20_000, 1), step=pc, n_steps=30, t_min=0.01, generator=torch.Generator().manual_seed(0))
+    x = sample(
+        score,
+        sde,
+        (20_000, 1),
+        step=pc,
+        n_steps=30,
+        t_min=0.01,
+        generator=torch.Generator().manual_seed(0),
+    )
     law = sampler_law(score, sde, pc, 30, t_min=0.01, per_std=8)
     v = (law.weights * law.x[:, 0] ** 2).sum()
     assert abs(x.var() / v - 1) < 6 * math.sqrt(2 / len(x))
@@ -305,7 +371,8 @@ def test_the_law_of_a_chain_is_followed_part_by_part():
 
 @pytest.mark.parametrize("eta", [0.0, 0.5, 1.0])
 def test_every_eta_has_the_variance_of_its_recursion_and_converges(eta):
-    # On N(0, v_0) each step is x -> (1 - a dt) x + eta g sqrt(dt) z: the law computed without noise must agree
+    # On N(0, v_0) each step is x -> (1 - a dt) x + eta g sqrt(dt) z: the law computed without noise
+    # must agree
     sde, step, errors = VPSDE(), partial(euler_maruyama, eta=eta), []
     for n in (250, 500):
         ts = torch.linspace(1, 1e-3, n + 1)
@@ -317,15 +384,18 @@ def test_every_eta_has_the_variance_of_its_recursion_and_converges(eta):
         errors.append(abs(v.item() - variance(sde, ts[-1]).item()))
     assert 0.9 < math.log2(errors[0] / errors[1]) < 1.1
     law = sampler_law(exact_score(sde, NORMAL), sde, step, 500)
-    shrink = sde.alpha(ts[-1]) * 4 / variance(sde, ts[-1])  # Tweedie's step on N(0, 4) is linear as well
+    shrink = (
+        sde.alpha(ts[-1]) * 4 / variance(sde, ts[-1])
+    )  # Tweedie's step on N(0, 4) is linear as well
     assert_close((law.weights * law.x[:, 0] ** 2).sum(), shrink**2 * v, rtol=2e-6, atol=0)
 
 
 @pytest.mark.parametrize("sde", [VESDE(0.1, 10.0), VPSDE(), SubVPSDE()], ids=str)
 @pytest.mark.parametrize("step", NOISY.values(), ids=NOISY)
 def test_noisy_steps_recover_the_target_at_order_one(sde, step):
-    # From p_1 itself to the exact law of E[x_0 | x_t] at t_min: only the step's error is left, and the W1 between the
-    # exact laws must vanish at the step's order. A sampler with another limit would show order 0.
+    # From p_1 itself to the exact law of E[x_0 | x_t] at t_min: only the step's error is left, and
+    # the W1 between the exact laws must vanish at the step's order. A sampler with another limit
+    # would show order 0.
     target = deck_mixture()
     score, t_min = exact_score(sde, target), torch.tensor(0.01)
 
@@ -335,7 +405,9 @@ def test_noisy_steps_recover_the_target_at_order_one(sde, step):
 
     limit = exact_law(t_min).push(lambda x: denoise(score, sde, x, t_min))
     coarse, fine = (
-        sampler_law(score, sde, step, n, t_min.item(), exact_law(torch.ones(())), per_std=8.0).wasserstein(limit)
+        sampler_law(
+            score, sde, step, n, t_min.item(), exact_law(torch.ones(())), per_std=8.0
+        ).wasserstein(limit)
         for n in (80, 160)
     )
     assert abs(math.log2(coarse / fine) - 1) < 0.35, (coarse, fine)
@@ -359,7 +431,8 @@ def test_flow_steps_carry_quantiles_to_quantiles_at_their_order(sde, step, order
 
 @pytest.mark.parametrize("step", NOISY.values(), ids=NOISY)
 def test_strong_order_one_with_shared_increments(step):
-    # The noise is additive, so the strong order is 1; the finest path is the reference of the coarse ones.
+    # The noise is additive, so the strong order is 1; the finest path is the reference of the
+    # coarse ones.
     sde, n, t_min = VPSDE(), 1024, 0.05
     dw = torch.randn(n, 100, 1)
     x = sde.prior_sample((100, 1))
@@ -382,7 +455,9 @@ def test_samples_follow_the_law_computed_without_noise():
     law = sampler_law(score, sde, n_steps=20)
     levels = np.interp(x[:, 0], law.x[:, 0], law.levels)
     assert stats.kstest(levels, "uniform").pvalue > 1e-4
-    assert law.kolmogorov(target) > stats.kstwo(n).isf(1e-4)  # the sample could tell the law from the target
+    assert law.kolmogorov(target) > stats.kstwo(n).isf(
+        1e-4
+    )  # the sample could tell the law from the target
 
 
 def test_reverse_drift_between_sde_and_ode(sde, target):
@@ -404,7 +479,13 @@ def test_sample_keeps_shape_dtype_and_device(sde, event, dtype, batch, device):
 
 def test_sample_is_a_function_of_its_generator(sde, target):
     def draw(seed):
-        return sample(exact_score(sde, target), sde, (4, 2), n_steps=5, generator=torch.Generator().manual_seed(seed))
+        return sample(
+            exact_score(sde, target),
+            sde,
+            (4, 2),
+            n_steps=5,
+            generator=torch.Generator().manual_seed(seed),
+        )
 
     torch.manual_seed(7)
     first = draw(0)
@@ -417,7 +498,9 @@ def test_a_step_treats_every_state_alone(sde, target, step):
     x, z, score = torch.randn(6, 2), torch.randn(6, 2), exact_score(sde, target)
     t, s = torch.tensor(0.5), torch.tensor(0.4)
     together = step(score, sde, x, t, s, noise=lambda _: z)
-    alone = [step(score, sde, x[i : i + 1], t, s, noise=lambda _, i=i: z[i : i + 1]) for i in range(6)]
+    alone = [
+        step(score, sde, x[i : i + 1], t, s, noise=lambda _, i=i: z[i : i + 1]) for i in range(6)
+    ]
     assert_close(together, torch.cat(alone))
     if not isinstance(step, Multistep):  # whose memory holds one time for all
         assert_close(together, step(score, sde, x, t.expand(6), s.expand(6), noise=lambda _: z))
@@ -439,7 +522,9 @@ def test_a_step_keeps_shape_dtype_and_device(sde, step, event, dtype, batch, dev
 def test_sampling_with_any_step_is_a_function_of_the_generator(target, step):
     def draw(seed):
         generator = torch.Generator().manual_seed(seed)
-        return sample(exact_score(VPSDE(), target), VPSDE(), (4, 2), step=step, n_steps=5, generator=generator)
+        return sample(
+            exact_score(VPSDE(), target), VPSDE(), (4, 2), step=step, n_steps=5, generator=generator
+        )
 
     assert torch.equal(draw(0), draw(0)) and not torch.equal(draw(0), draw(1))
 
@@ -447,8 +532,12 @@ def test_sampling_with_any_step_is_a_function_of_the_generator(target, step):
 def test_the_noise_is_the_one_passed_in(sde, target):
     x, t, s = torch.randn(3, 2), torch.tensor(0.5), torch.tensor(0.3)
     step = partial(euler_maruyama, exact_score(sde, target), sde, x, t, s)
-    assert_close(step(torch.ones_like) - step(torch.zeros_like), (sde.g(t) * (t - s).sqrt()).expand(3, 2))
-    assert torch.equal(flow_euler(exact_score(sde, target), sde, x, t, s), step(torch.zeros_like, eta=0))
+    assert_close(
+        step(torch.ones_like) - step(torch.zeros_like), (sde.g(t) * (t - s).sqrt()).expand(3, 2)
+    )
+    assert torch.equal(
+        flow_euler(exact_score(sde, target), sde, x, t, s), step(torch.zeros_like, eta=0)
+    )
 
 
 SCORE, SDE = exact_score(VPSDE(), NORMAL), VPSDE()
@@ -460,14 +549,34 @@ SCORE, SDE = exact_score(VPSDE(), NORMAL), VPSDE()
         (lambda: sample(SCORE, SDE, (1, 1), n_steps=0), "n_steps must be at least 1, got 0"),
         (lambda: sample(SCORE, SDE, (1, 1), t_min=0.0), r"t_min must be inside \(0, 1\), got 0.0"),
         (lambda: sample(SCORE, SDE, (1, 1), t_min=1.0), r"t_min must be inside \(0, 1\), got 1.0"),
-        (lambda: next(reverse(SCORE, SDE, torch.ones(1, 1), torch.tensor([0.1, 0.9]), euler_maruyama)), "decreasing"),
         (
-            lambda: next(reverse(SCORE, SDE, torch.ones(1, 1), torch.tensor([0.9]), euler_maruyama)),
+            lambda: next(
+                reverse(SCORE, SDE, torch.ones(1, 1), torch.tensor([0.1, 0.9]), euler_maruyama)
+            ),
+            "decreasing",
+        ),
+        (
+            lambda: next(
+                reverse(SCORE, SDE, torch.ones(1, 1), torch.tensor([0.9]), euler_maruyama)
+            ),
             "ts must be at least two times, got 1 time",
         ),
-        (lambda: next(reverse(SCORE, SDE, torch.ones(1, 1), torch.tensor([2.0, 1]), euler_maruyama)), "ts must be in"),
         (
-            lambda: next(reverse(SCORE, SDE, torch.ones(1, 1) * math.inf, torch.tensor([1.0, 0.9]), euler_maruyama)),
+            lambda: next(
+                reverse(SCORE, SDE, torch.ones(1, 1), torch.tensor([2.0, 1]), euler_maruyama)
+            ),
+            "ts must be in",
+        ),
+        (
+            lambda: next(
+                reverse(
+                    SCORE,
+                    SDE,
+                    torch.ones(1, 1) * math.inf,
+                    torch.tensor([1.0, 0.9]),
+                    euler_maruyama,
+                )
+            ),
             "x must be finite everywhere",
         ),
         (lambda: Adams(1), "order must be at least 2, got 1"),

@@ -23,7 +23,8 @@ def test_a_constant_factor_of_the_density_does_not_matter(sde, target):
 
 
 def test_a_score_by_differentiation_can_be_differentiated_again(sde, target):
-    # Its Jacobian is the Hessian of log p, as that of the closed form is; without a graph outside, none is built inside
+    # Its Jacobian is the Hessian of log p, as that of the closed form is; without a graph outside,
+    # none is built inside
     x, t = torch.randn(4, 2), torch.tensor(0.4)
     score = grad_log(lambda x, t: target.perturb(sde.alpha(t), sde.sigma(t)).log_prob(x))
 
@@ -60,7 +61,8 @@ def test_scores_follow_the_dtype_and_device_of_x(sde, target, device):
 
 
 def test_the_translations_of_the_notation_page(sde, target):
-    # E[z | x_t], E[x_0 | x_t] from Bayes' rule on x_t = alpha x_0 + sigma z, against their expressions by the score
+    # E[z | x_t], E[x_0 | x_t] from Bayes' rule on x_t = alpha x_0 + sigma z, against their
+    # expressions by the score
     t, x = torch.tensor(0.4), torch.randn(5, 2)
     alpha, sigma, score = sde.alpha(t), sde.sigma(t), exact_score(sde, target)
     x0 = torch.stack([target.condition(alpha * torch.eye(2), x_t, sigma.item()).mean for x_t in x])

@@ -7,7 +7,7 @@ import torch
 from scipy import integrate
 from torch.testing import assert_close
 
-from sdelib.sde import SDE, SubVPSDE, VESDE, VPSDE, like
+from sdelib.sde import SDE, VESDE, VPSDE, SubVPSDE, like
 
 
 def derivative(function, t):
@@ -18,7 +18,9 @@ def test_kernel_solves_the_moment_odes(sde):
     # d alpha / dt = f alpha,  d sigma^2 / dt = 2 f sigma^2 + g^2
     t = torch.linspace(0.02, 1, 25)
     assert_close(derivative(sde.alpha, t), sde.f(t) * sde.alpha(t))
-    assert_close(derivative(lambda t: sde.sigma(t) ** 2, t), 2 * sde.f(t) * sde.sigma(t) ** 2 + sde.g(t) ** 2)
+    assert_close(
+        derivative(lambda t: sde.sigma(t) ** 2, t), 2 * sde.f(t) * sde.sigma(t) ** 2 + sde.g(t) ** 2
+    )
 
 
 def test_kernel_starts_at_the_data(sde):
@@ -34,7 +36,9 @@ def test_kernel_by_quadrature(sde, t):
 
     log_alpha, _ = integrate.quad(lambda s: at(sde.f, s), 0, t)
     assert math.isclose(at(sde.alpha, t), math.exp(log_alpha), rel_tol=1e-9)
-    variance, _ = integrate.quad(lambda s: (at(sde.g, s) * at(sde.alpha, t) / at(sde.alpha, s)) ** 2, 0, t)
+    variance, _ = integrate.quad(
+        lambda s: (at(sde.g, s) * at(sde.alpha, t) / at(sde.alpha, s)) ** 2, 0, t
+    )
     assert math.isclose(at(sde.sigma, t) ** 2, variance, rel_tol=1e-8)
 
 
@@ -49,7 +53,9 @@ def test_transition_by_quadrature(sde):
 
     variance, _ = integrate.quad(remaining, s, t)
     r, q = sde.transition(s, t)
-    assert math.isclose(r, math.exp(log_r), rel_tol=1e-9) and math.isclose(q**2, variance, rel_tol=1e-8)
+    assert math.isclose(r, math.exp(log_r), rel_tol=1e-9) and math.isclose(
+        q**2, variance, rel_tol=1e-8
+    )
 
 
 def test_transitions_compose(sde):
@@ -76,7 +82,9 @@ def test_perturb_draws_from_the_kernel(sde, device):
     t = torch.tensor(0.3, device=device)
     x_t, z = sde.perturb(x0, t, torch.Generator(device).manual_seed(0))
     assert_close(x_t, sde.alpha(t) * x0 + sde.sigma(t) * z)
-    assert abs(z.mean()) < 6 / math.sqrt(z.numel()) and abs(z.var() - 1) < 6 * math.sqrt(2 / z.numel())
+    assert abs(z.mean()) < 6 / math.sqrt(z.numel()) and abs(z.var() - 1) < 6 * math.sqrt(
+        2 / z.numel()
+    )
 
 
 @pytest.mark.parametrize("event", [(3,), (1, 8, 8)])
@@ -85,7 +93,9 @@ def test_scalar_and_batched_times_agree_for_any_event(sde, event, dtype, device)
     x = torch.randn(5, *event, dtype=dtype, device=device)
     for t in torch.linspace(0, 1, 4, dtype=dtype, device=device):
         ts = t.expand(5)
-        same_noise = [sde.perturb(x, time, torch.Generator(device).manual_seed(1))[0] for time in (t, ts)]
+        same_noise = [
+            sde.perturb(x, time, torch.Generator(device).manual_seed(1))[0] for time in (t, ts)
+        ]
         for one, many in [same_noise, (sde.drift(x, t), sde.drift(x, ts))]:
             assert one.dtype == dtype and one.shape == x.shape and one.device == x.device
             assert_close(one, many)
@@ -104,11 +114,14 @@ def test_the_papers_constants():
     assert_close(VPSDE().alpha(one).log(), torch.tensor(-5.025))  # -(0.1 + (20 - 0.1) / 2) / 2
     assert_close(VPSDE().sigma(t) ** 2 + VPSDE().alpha(t) ** 2, torch.ones(11))  # Eq. 33
     assert_close(SubVPSDE().sigma(t), VPSDE().sigma(t) ** 2)  # App. B: the variance is VP's squared
-    assert_close(VESDE().sigma(t) ** 2 + 0.01**2, (0.01 * 5000.0**t) ** 2)  # Eq. 30 with its initial variance
+    assert_close(
+        VESDE().sigma(t) ** 2 + 0.01**2, (0.01 * 5000.0**t) ** 2
+    )  # Eq. 30 with its initial variance
 
 
 def test_subvp_never_has_more_variance_than_vp():
-    # Eqs. 26 and 28 for unit-free data: Sigma_subVP = I + e^-2B I + e^-B (Sigma_0 - 2 I) <= I + e^-B (Sigma_0 - I)
+    # Eqs. 26 and 28 for unit-free data: Sigma_subVP = I + e^-2B I + e^-B (Sigma_0 - 2 I) <= I +
+    # e^-B (Sigma_0 - I)
     t = torch.linspace(0, 1, 101)
     for v0 in (0.0, 1.0, 9.625):
         vp, sub = (s.alpha(t) ** 2 * v0 + s.sigma(t) ** 2 for s in (VPSDE(), SubVPSDE()))
@@ -133,19 +146,40 @@ def test_a_new_sde_checks_its_times_too():
         (lambda: VESDE(sigma_min=0.0), "sigma_min must be positive, got 0.0"),
         (lambda: VESDE(1.0, 0.5), "sigma_max must be finite and above sigma_min = 1.0, got 0.5"),
         (lambda: VESDE(sigma_max=math.nan), "sigma_max must be finite"),
-        (lambda: VPSDE(beta_min=2.0, beta_max=1.0), "beta_max must be finite and at least beta_min = 2.0, got 1.0"),
+        (
+            lambda: VPSDE(beta_min=2.0, beta_max=1.0),
+            "beta_max must be finite and at least beta_min = 2.0, got 1.0",
+        ),
         (lambda: SubVPSDE(beta_min=-1.0), "beta_min must be positive, got -1.0"),
-        (lambda: VPSDE().sigma(torch.tensor(-0.1)), r"t must be in \[0, 1\], got values from -0.1 to -0.1"),
+        (
+            lambda: VPSDE().sigma(torch.tensor(-0.1)),
+            r"t must be in \[0, 1\], got values from -0.1 to -0.1",
+        ),
         (lambda: VPSDE().g(torch.tensor([0.5, math.nan])), r"t must be in \[0, 1\]"),
-        (lambda: VPSDE().f(torch.zeros(3, 1)), r"t must be of shape \(\) or \(B,\), got shape \(3, 1\)"),
-        (lambda: VPSDE().drift(torch.zeros(5, 2), torch.zeros(2)), r"time must be of shape \(\) or \(5,\)"),
-        (lambda: VPSDE().perturb(torch.tensor([[math.nan]]), torch.tensor(0.5)), "x0 must be finite everywhere"),
-        (lambda: VPSDE().transition(torch.tensor(0.6), torch.tensor(0.5)), "s must be at most t = 0.5"),
+        (
+            lambda: VPSDE().f(torch.zeros(3, 1)),
+            r"t must be of shape \(\) or \(B,\), got shape \(3, 1\)",
+        ),
+        (
+            lambda: VPSDE().drift(torch.zeros(5, 2), torch.zeros(2)),
+            r"time must be of shape \(\) or \(5,\)",
+        ),
+        (
+            lambda: VPSDE().perturb(torch.tensor([[math.nan]]), torch.tensor(0.5)),
+            "x0 must be finite everywhere",
+        ),
+        (
+            lambda: VPSDE().transition(torch.tensor(0.6), torch.tensor(0.5)),
+            "s must be at most t = 0.5",
+        ),
         (
             lambda: VPSDE().transition(torch.tensor(-0.1), torch.tensor(0.5)),
             r"s must be in \[0, 1\], got values from -0.1",
         ),
-        (lambda: like(torch.zeros(4), torch.zeros(3, 4)), r"time must be of shape \(\) or \(3,\), got shape \(4,\)"),
+        (
+            lambda: like(torch.zeros(4), torch.zeros(3, 4)),
+            r"time must be of shape \(\) or \(3,\), got shape \(4,\)",
+        ),
     ],
 )
 def test_bad_values_are_named(call, message):
@@ -153,7 +187,9 @@ def test_bad_values_are_named(call, message):
         call()
 
 
-@pytest.mark.parametrize("t", [torch.tensor(0.3), torch.tensor([0.0, 1e-4, 0.5, 1.0])], ids=["one time", "times"])
+@pytest.mark.parametrize(
+    "t", [torch.tensor(0.3), torch.tensor([0.0, 1e-4, 0.5, 1.0])], ids=["one time", "times"]
+)
 def test_the_kernel_is_alpha_and_sigma(sde, t):
     alpha, sigma = sde.kernel(t)
     assert torch.equal(alpha, sde.alpha(t)) and torch.equal(sigma, sde.sigma(t))

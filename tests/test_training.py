@@ -1,4 +1,6 @@
-"""The loss against the identities of Vincent and Hyvarinen; the loop against a problem with a known answer."""
+"""The loss against the identities of Vincent and Hyvarinen; the loop against a problem with a known
+answer.
+"""
 
 import math
 
@@ -11,7 +13,17 @@ from torch.testing import assert_close
 from sdelib.data import deck_mixture
 from sdelib.score import exact_score
 from sdelib.sde import VPSDE, like
-from sdelib.training import dsm_error, dsm_loss, fit, ism_error, ism_loss, low_discrepancy, ssm_error, ssm_loss, uniform
+from sdelib.training import (
+    dsm_error,
+    dsm_loss,
+    fit,
+    ism_error,
+    ism_loss,
+    low_discrepancy,
+    ssm_error,
+    ssm_loss,
+    uniform,
+)
 
 NODES, WEIGHTS = (torch.as_tensor(a) for a in np.polynomial.hermite_e.hermegauss(60))
 WEIGHTS = WEIGHTS / WEIGHTS.sum()  # E phi(Z) = sum_i w_i phi(z_i) for standard normal Z
@@ -23,11 +35,15 @@ SCORES = {
 
 
 def expectation(function, sde, t):
-    """E function(x_t, z) over both components of the deck mixture and the noise, by Gauss-Hermite quadrature."""
+    """E function(x_t, z) over both components of the deck mixture and the noise, by Gauss-Hermite
+    quadrature.
+    """
     mixture = deck_mixture()
     u, z = torch.meshgrid(NODES, NODES, indexing="ij")
     total = 0.0
-    for weight, mean, variance in zip(mixture.weights, mixture.means[:, 0], mixture.variances[:, 0]):
+    for weight, mean, variance in zip(
+        mixture.weights, mixture.means[:, 0], mixture.variances[:, 0]
+    ):
         x_t = sde.alpha(t) * (mean + variance.sqrt() * u) + sde.sigma(t) * z
         total += weight * (WEIGHTS[:, None] * WEIGHTS * function(x_t, z)).sum()
     return total
@@ -69,14 +85,19 @@ def test_implicit_is_explicit_matching_less_hyvarinens_constant(score):
 
 @pytest.mark.parametrize("times", [uniform, low_discrepancy])
 def test_dsm_loss_is_least_at_the_exact_score(sde, target, times):
-    # loss((1 + h) s) - loss(s) = h^2 E |sigma s|^2 at the exact s, whichever the sign of h: its cross term averages to 0
+    # loss((1 + h) s) - loss(s) = h^2 E |sigma s|^2 at the exact s, whichever the sign of h: its
+    # cross term averages to 0
     exact, x0 = exact_score(sde, target), target.sample(50_000)
 
     def generator():
-        return torch.Generator().manual_seed(1)  # with the data's own seed the noise would repeat the data's numbers
+        return torch.Generator().manual_seed(
+            1
+        )  # with the data's own seed the noise would repeat the data's numbers
 
     def loss(h):
-        return dsm_loss(lambda x, t: (1 + h) * exact(x, t), sde, x0, times=times, generator=generator())
+        return dsm_loss(
+            lambda x, t: (1 + h) * exact(x, t), sde, x0, times=times, generator=generator()
+        )
 
     again = generator()
     t = 1e-3 + (1 - 1e-3) * times(x0, again)
@@ -84,15 +105,19 @@ def test_dsm_loss_is_least_at_the_exact_score(sde, target, times):
     scaled = like(sde.sigma(t), x0) * exact(x_t, t)
     cross = (scaled * (scaled + z)).sum(1)
     for h in (0.3, -0.3):
-        excess, tolerance = h**2 * scaled.square().sum(1).mean(), 6 * 2 * abs(h) * cross.std() / math.sqrt(len(x0))
+        excess, tolerance = (
+            h**2 * scaled.square().sum(1).mean(),
+            6 * 2 * abs(h) * cross.std() / math.sqrt(len(x0)),
+        )
         assert abs(loss(h) - loss(0.0) - excess) < tolerance < excess
 
 
 def test_dsm_loss_estimates_the_weighted_integral_over_time():
-    # With s = 0 the loss is E_t lambda(t) d / sigma(t)^2: d for lambda = sigma^2, a known mean of g^2 / sigma^2 otherwise
+    # With s = 0 the loss is E_t lambda(t) d / sigma(t)^2: d for lambda = sigma^2, a known mean of
+    # g^2 / sigma^2 otherwise
     sde, t_min, n = VPSDE(), 1e-3, 200_000
     x0 = torch.zeros(n, 3)
-    zero = lambda x, t: torch.zeros_like(x)  # noqa: E731
+    zero = lambda x, t: torch.zeros_like(x)
     assert abs(dsm_loss(zero, sde, x0) - 3) < 6 * math.sqrt(2 * 3 / n)
     t = torch.linspace(t_min, 1, 100_001)
     rate = (sde.g(t) / sde.sigma(t)) ** 2
@@ -107,13 +132,18 @@ def test_low_discrepancy_times_fill_every_slice_in_random_order():
     within = (1000 * u) % 1  # uniform inside its slice too, or the loss would be biased
     assert abs(within.mean() - 0.5) < 6 / math.sqrt(12 * 1000)
     order = torch.corrcoef(torch.stack([u, torch.arange(1000.0)]))[0, 1]
-    assert abs(order) < 6 / math.sqrt(1000)  # no trend along the batch, so data in a fixed order meet every time
+    assert abs(order) < 6 / math.sqrt(
+        1000
+    )  # no trend along the batch, so data in a fixed order meet every time
 
 
 def test_the_loss_repeats_with_its_generator(sde, target, device):
     x0 = target.sample(8).to(device)
     score = exact_score(sde, target)
-    a, b, c = (dsm_loss(score, sde, x0, generator=torch.Generator(device).manual_seed(k)) for k in (0, 0, 1))
+    a, b, c = (
+        dsm_loss(score, sde, x0, generator=torch.Generator(device).manual_seed(k))
+        for k in (0, 0, 1)
+    )
     assert torch.equal(a, b) and a != c and a.shape == () and a.device.type == device
 
 
@@ -168,10 +198,19 @@ def test_fit_stops_at_a_loss_that_is_not_finite():
 @pytest.mark.parametrize(
     "call, message",
     [
-        (lambda: dsm_loss(None, VPSDE(), torch.zeros(2, 1), t_min=0.0), r"t_min must be inside \(0, 1\), got 0.0"),
-        (lambda: dsm_loss(None, VPSDE(), torch.full((2, 1), math.nan)), "x0 must be finite everywhere"),
+        (
+            lambda: dsm_loss(None, VPSDE(), torch.zeros(2, 1), t_min=0.0),
+            r"t_min must be inside \(0, 1\), got 0.0",
+        ),
+        (
+            lambda: dsm_loss(None, VPSDE(), torch.full((2, 1), math.nan)),
+            "x0 must be finite everywhere",
+        ),
         (lambda: fit(Constant(), None, 0), "n_steps must be at least 1, got 0"),
-        (lambda: fit(Constant(), None, 1, ema_decay=1.0), r"ema_decay must be in \[0, 1\), got 1.0"),
+        (
+            lambda: fit(Constant(), None, 1, ema_decay=1.0),
+            r"ema_decay must be in \[0, 1\), got 1.0",
+        ),
     ],
 )
 def test_bad_values_are_named(call, message):
@@ -183,14 +222,18 @@ def test_bad_values_are_named(call, message):
 
 
 def linear_score(shape):
-    """A score with a Jacobian that is known: ``A x + b`` on the flattened state, as ``(score, A, b)``."""
+    """A score with a Jacobian that is known: ``A x + b`` on the flattened state, as ``(score, A,
+    b)``.
+    """
     d = math.prod(shape)
     A, b = torch.randn(d, d) / d, torch.randn(d)
     return lambda x, t: (x.flatten(1) @ A.T + b).reshape(x.shape), A, b
 
 
 @pytest.mark.parametrize("shape", [(1,), (2,), (1, 8, 8)])
-@pytest.mark.parametrize("t", [torch.tensor(0.3), torch.tensor([0.01, 0.2, 1.0])], ids=["one time", "times"])
+@pytest.mark.parametrize(
+    "t", [torch.tensor(0.3), torch.tensor([0.01, 0.2, 1.0])], ids=["one time", "times"]
+)
 def test_implicit_and_sliced_errors_of_a_linear_score(sde, shape, t):
     score, A, b = linear_score(shape)
     x0, z, v = torch.randn(3, 3, *shape)
@@ -204,17 +247,20 @@ def test_implicit_and_sliced_errors_of_a_linear_score(sde, shape, t):
 @pytest.mark.parametrize("score", SCORES.values(), ids=SCORES)
 @pytest.mark.parametrize("t", [0.05, 0.3])
 def test_denoising_is_implicit_matching_plus_the_dimension(score, t):
-    # E |sigma s + z|^2 - E sigma^2 (|s|^2 + 2 s') = E z^2 = 1, by Stein's identity E z s(x_t) = sigma E s'(x_t)
+    # E |sigma s + z|^2 - E sigma^2 (|s|^2 + 2 s') = E z^2 = 1, by Stein's identity E z s(x_t) =
+    # sigma E s'(x_t)
     sde, t = VPSDE(), torch.tensor(t)
     x0, u, z = (a.reshape(-1, 1) for a in torch.broadcast_tensors(*mixture_nodes()))
     weights = (0.5 * WEIGHTS[:, None] * WEIGHTS).expand(2, -1, -1).reshape(-1)
-    as_score = lambda x, t: score(x)  # noqa: E731
+    as_score = lambda x, t: score(x)
     gap = dsm_error(as_score, sde, x0, t, z) - ism_error(as_score, sde, x0, t, z)
     assert_close((weights * gap).sum(), torch.tensor(1.0), rtol=1e-6, atol=1e-6)
 
 
 def mixture_nodes():
-    """Quadrature nodes for a datum of the deck mixture, the standard normal behind it, and the noise."""
+    """Quadrature nodes for a datum of the deck mixture, the standard normal behind it, and the
+    noise.
+    """
     mixture = deck_mixture()
     u, z = NODES[:, None], NODES[None, :]
     x0 = mixture.means[:, :, None] + mixture.variances[:, :, None].sqrt() * u
@@ -222,35 +268,49 @@ def mixture_nodes():
 
 
 def test_sliced_error_averages_to_the_implicit_one(sde, target):
-    # In two dimensions four sign vectors have E v v^T = I exactly, and so have the two scaled unit vectors
-    score, x0, z, t = exact_score(sde, target), target.sample(5), torch.randn(5, 2), torch.tensor(0.2)
+    # In two dimensions four sign vectors have E v v^T = I exactly, and so have the two scaled unit
+    # vectors
+    score, x0, z, t = (
+        exact_score(sde, target),
+        target.sample(5),
+        torch.randn(5, 2),
+        torch.tensor(0.2),
+    )
     implicit = ism_error(score, sde, x0, t, z)
-    for probes in ([[1.0, 1.0], [1.0, -1.0], [-1.0, 1.0], [-1.0, -1.0]], [[math.sqrt(2), 0.0], [0.0, math.sqrt(2)]]):
+    for probes in (
+        [[1.0, 1.0], [1.0, -1.0], [-1.0, 1.0], [-1.0, -1.0]],
+        [[math.sqrt(2), 0.0], [0.0, math.sqrt(2)]],
+    ):
         sliced = [ssm_error(score, sde, x0, t, z, torch.tensor(v).expand(5, 2)) for v in probes]
         assert_close(torch.stack(sliced).mean(0), implicit)
 
 
 @pytest.mark.parametrize("sliced", [False, True], ids=["implicit", "sliced"])
 def test_the_divergence_reaches_the_gradient(sliced):
-    # d/dA of |A x|^2 + 2 tr A is 2 A x x^T + 2 I (sliced: 2 v v^T); a loss without second derivatives lacks the last term
+    # d/dA of |A x|^2 + 2 tr A is 2 A x x^T + 2 I (sliced: 2 v v^T); a loss without second
+    # derivatives lacks the last term
     sde, net, t = VPSDE(), nn.Linear(2, 2, bias=False), torch.tensor(0.4)
     x0, z, v = torch.randn(3, 4, 2)
-    score = lambda x, t: net(x)  # noqa: E731
+    score = lambda x, t: net(x)
     error = ssm_error(score, sde, x0, t, z, v) if sliced else ism_error(score, sde, x0, t, z)
     error.sum().backward()
     x = sde.alpha(t) * x0 + sde.sigma(t) * z
     trace = v.mT @ v if sliced else 4 * torch.eye(2)
-    assert_close(net.weight.grad, sde.sigma(t) ** 2 * (2 * net.weight.detach() @ x.mT @ x + 2 * trace))
+    assert_close(
+        net.weight.grad, sde.sigma(t) ** 2 * (2 * net.weight.detach() @ x.mT @ x + 2 * trace)
+    )
 
 
 @pytest.mark.parametrize("loss", [ism_loss, ssm_loss])
 @pytest.mark.parametrize("weight", [None, "likelihood"])
 def test_implicit_losses_estimate_the_weighted_integral_over_time(loss, weight):
-    # Data at 0 and s = -k x: |s|^2 + 2 div s = k^2 sigma^2 |z|^2 - 2 k d, of mean (k^2 sigma^2 - 2 k) d; random signs
-    # have v^T v = d, so the sliced loss has no other randomness
+    # Data at 0 and s = -k x: |s|^2 + 2 div s = k^2 sigma^2 |z|^2 - 2 k d, of mean (k^2 sigma^2 - 2
+    # k) d; random signs have v^T v = d, so the sliced loss has no other randomness
     sde, t_min, n, k, d = VPSDE(), 1e-2, 100_000, 0.7, 3
     scale = sde.g if weight else sde.sigma
-    value = loss(lambda x, t: -k * x, sde, torch.zeros(n, d), scale and (lambda t: scale(t) ** 2), t_min)
+    value = loss(
+        lambda x, t: -k * x, sde, torch.zeros(n, d), scale and (lambda t: scale(t) ** 2), t_min
+    )
     t = torch.linspace(t_min, 1, 100_001)
     a, b = scale(t) ** 2 * k**2 * sde.sigma(t) ** 2, -2 * k * d * scale(t) ** 2
     mean = torch.trapezoid(a * d + b, t) / (1 - t_min)
@@ -259,9 +319,10 @@ def test_implicit_losses_estimate_the_weighted_integral_over_time(loss, weight):
 
 
 def test_all_losses_share_their_draws(sde, target):
-    # At the draws of one generator: the losses are means of the errors, and the default weight is sigma^2
+    # At the draws of one generator: the losses are means of the errors, and the default weight is
+    # sigma^2
     x0, score = target.sample(50), exact_score(sde, target)
-    seeded = lambda: torch.Generator().manual_seed(5)  # noqa: E731
+    seeded = lambda: torch.Generator().manual_seed(5)
     g = seeded()
     t, z = 0.1 + 0.9 * low_discrepancy(x0, g), torch.randn(50, 2, generator=g)
     for loss, error in ((dsm_loss, dsm_error), (ism_loss, ism_error)):
@@ -279,24 +340,35 @@ def test_all_losses_share_their_draws(sde, target):
 @pytest.mark.parametrize("shape", [(2,), (1, 8, 8)])
 def test_implicit_errors_keep_dtype_device_and_rows(shape, dtype, device):
     sde = VPSDE()
-    score = lambda x, t: torch.tanh(x) * x.flatten(1).sum(1).reshape(-1, *[1] * (x.ndim - 1))  # noqa: E731
+    score = lambda x, t: torch.tanh(x) * x.flatten(1).sum(1).reshape(-1, *[1] * (x.ndim - 1))
     x0, z, v = torch.randn(3, 4, *shape, dtype=dtype, device=device)
     t = torch.rand(4, dtype=dtype, device=device)
     for error in (ism_error, lambda *a: ssm_error(*a, v[: len(a[2])])):
         together = error(score, sde, x0, t, z)
         assert together.shape == (4,) and together.dtype == dtype and together.device.type == device
-        assert_close(error(score, sde, x0[:1], t[:1], z[:1]), together[:1])  # no datum depends on its neighbours
+        assert_close(
+            error(score, sde, x0[:1], t[:1], z[:1]), together[:1]
+        )  # no datum depends on its neighbours
         assert error(score, sde, x0[:0], t[:0], z[:0]).shape == (0,)
     for loss in (ism_loss, ssm_loss):
-        a, b, c = (loss(score, sde, x0, generator=torch.Generator(device).manual_seed(k)) for k in (0, 0, 1))
-        assert torch.equal(a, b) and a != c and a.shape == () and a.dtype == dtype and a.device.type == device
+        a, b, c = (
+            loss(score, sde, x0, generator=torch.Generator(device).manual_seed(k))
+            for k in (0, 0, 1)
+        )
+        assert (
+            torch.equal(a, b)
+            and a != c
+            and a.shape == ()
+            and a.dtype == dtype
+            and a.device.type == device
+        )
 
 
 def test_implicit_errors_without_gradients():
     # Under no_grad, as when a loss is only read: the same value, and no graph is kept
     sde, x0, z, t = VPSDE(), torch.randn(3, 2), torch.randn(3, 2), torch.tensor(0.5)
     net = nn.Sequential(nn.Linear(2, 5), nn.Tanh(), nn.Linear(5, 2))
-    score = lambda x, t: net(x)  # noqa: E731
+    score = lambda x, t: net(x)
     for error in (ism_error, lambda *a: ssm_error(*a, torch.ones(3, 2))):
         kept = error(score, sde, x0, t, z)
         with torch.no_grad():
@@ -311,5 +383,7 @@ def test_implicit_losses_name_bad_values(loss):
         loss(None, VPSDE(), torch.zeros(2, 1), t_min=0.0)
     with pytest.raises(ValueError, match="x0 must be finite everywhere"):
         loss(None, VPSDE(), torch.full((2, 1), math.nan))
-    with pytest.raises(RuntimeError):  # a score cut off from its argument has no divergence, and must not pass for one of 0
+    with pytest.raises(
+        RuntimeError
+    ):  # a score cut off from its argument has no divergence, and must not pass for one of 0
         loss(lambda x, t: -x.detach(), VPSDE(), torch.zeros(2, 1))

@@ -1,14 +1,16 @@
-"""The weights that ship with the library come from the chapters' code and are as good as what the chapters train."""
+"""The weights that ship with the library come from the chapters' code and are as good as what the
+chapters train.
+"""
 
 import json
 import math
+import tomllib
 from fnmatch import fnmatch
 from functools import partial
 from pathlib import Path
 
 import pytest
 import seeds
-import tomllib
 import torch
 import weights
 
@@ -31,27 +33,39 @@ SCORES = {
 
 
 def test_every_experiment_ships_its_weights():
-    assert set(SCORES) == set(weights.CHAPTERS) == {file.stem for file in pretrained.path("").parent.iterdir()}
+    assert (
+        set(SCORES)
+        == set(weights.CHAPTERS)
+        == {file.stem for file in pretrained.path("").parent.iterdir()}
+    )
 
 
 def test_whatever_lies_in_the_library_is_installed_with_it():
-    patterns = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["setuptools"]["package-data"]["sdelib"]
+    patterns = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["setuptools"][
+        "package-data"
+    ]["sdelib"]
     for file in (ROOT / "sdelib").rglob("*"):
         if file.is_file() and "__pycache__" not in file.parts:
             name = str(file.relative_to(ROOT / "sdelib"))
-            assert fnmatch(name, "*.py") or any(fnmatch(name, pattern) for pattern in patterns), name
+            assert fnmatch(name, "*.py") or any(fnmatch(name, pattern) for pattern in patterns), (
+                name
+            )
 
 
 @pytest.mark.parametrize("name", SCORES)
 def test_weights_come_from_the_chapters_code(name):
     code = seeds.tagged_code(weights.CHAPTERS[name], "experiment")
-    assert load(pretrained.path(name))["code"] == seeds.fingerprint(code), "the experiment changed: run `make weights`"
+    assert load(pretrained.path(name))["code"] == seeds.fingerprint(code), (
+        "the experiment changed: run `make weights`"
+    )
 
 
 @pytest.mark.parametrize("name", SCORES)
 def test_weights_are_small_and_single_precision(name):
     assert pretrained.path(name).stat().st_size < 2 * 2**20  # a clone of the book should stay quick
-    assert {tensor.dtype for tensor in load(pretrained.path(name))["weights"].values()} == {torch.float32}
+    assert {tensor.dtype for tensor in load(pretrained.path(name))["weights"].values()} == {
+        torch.float32
+    }
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
@@ -60,14 +74,21 @@ def test_weights_are_small_and_single_precision(name):
 def test_a_shipped_score_keeps_shape_dtype_device_and_rows(name, batch, dtype, device):
     make, event = SCORES[name]
     score = make().to(device, dtype)
-    x, t = torch.randn(batch, *event, dtype=dtype, device=device), torch.rand(batch, dtype=dtype, device=device)
+    x, t = (
+        torch.randn(batch, *event, dtype=dtype, device=device),
+        torch.rand(batch, dtype=dtype, device=device),
+    )
     with torch.no_grad():
         together = score(x, t)
         rows = [score(x[i : i + 1], t[i]) for i in range(batch)]
     assert together.shape == x.shape and together.dtype == dtype and together.device == x.device
-    # one sum of a few hundred terms after another, each rounded: some thousand units of the last place
+    # one sum of a few hundred terms after another, each rounded: some thousand units of the last
+    # place
     torch.testing.assert_close(
-        torch.cat([*rows, x[:0]]), together, rtol=5000 * torch.finfo(dtype).eps, atol=5000 * torch.finfo(dtype).eps
+        torch.cat([*rows, x[:0]]),
+        together,
+        rtol=5000 * torch.finfo(dtype).eps,
+        atol=5000 * torch.finfo(dtype).eps,
     )
 
 
@@ -104,14 +125,15 @@ def mixture_w1(score):
 
 
 def test_the_mixtures_weights_are_as_good_as_the_chapters():
-    # No sampling noise; the chapter allows 1e-3 between its own run and the stored one, for another CPU's rounding
+    # No sampling noise; the chapter allows 1e-3 between its own run and the stored one, for another
+    # CPU's rounding
     run = json.loads(seeds.results("07_gaussian_mixture").read_text())["runs"][weights.SEED]
     assert abs(mixture_w1(pretrained.mixture_score()) - run["model"]) < 1e-3
 
 
 def test_the_smiles_weights_are_as_good_as_the_chapters():
-    # The chapter allows a distance of .0008, .0004 above its floor, and .5 % of points off the curve. Here are fewer points,
-    # hence six of their standard errors more
+    # The chapter allows a distance of .0008, .0004 above its floor, and .5 % of points off the
+    # curve. Here are fewer points, hence six of their standard errors more
     torch.manual_seed(0)
     sde, n = VPSDE(), 3000
     score, noise = pretrained.smile_score(), sde.prior_sample((n, 2))
@@ -124,7 +146,8 @@ def test_the_smiles_weights_are_as_good_as_the_chapters():
 
 
 def test_the_digits_weights_are_as_good_as_the_chapters():
-    # The chapter allows 1.87 bits a pixel over 300 held-out images; here is a part of them, hence three standard errors more
+    # The chapter allows 1.87 bits a pixel over 300 held-out images; here is a part of them, hence
+    # three standard errors more
     torch.manual_seed(0)
     _, (images, _), _ = digits(1197, 300, 300)
     x = (images[:50] + (torch.rand(50, 1, 8, 8) - 0.5) * 2 / DIGIT_LEVELS).float()
@@ -135,7 +158,8 @@ def test_the_digits_weights_are_as_good_as_the_chapters():
 
 
 def test_the_digits_labels_are_the_right_ones():
-    # Told the right digit the score removes noise better than told the next one; a network with permuted labels would not
+    # Told the right digit the score removes noise better than told the next one; a network with
+    # permuted labels would not
     torch.manual_seed(0)
     _, (images, labels), _ = digits(1197, 300, 300)
     images, score = images.double(), pretrained.digits_score().double()

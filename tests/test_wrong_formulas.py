@@ -1,16 +1,17 @@
-"""Formulas that were published wrong, in the deck, in the papers' code or elsewhere: each must be caught by a named test.
+"""Formulas that were published wrong, in the deck, in the papers' code or elsewhere: each must be
+caught by a named test.
 
-Every entry puts one wrong formula in place of the right one and names the test that has to fail for it. A test that
-passes with a wrong formula is not a test of that formula.
+Every entry puts one wrong formula in place of the right one and names the test that has to fail for
+it. A test that passes with a wrong formula is not a test of that formula.
 """
 
 from collections.abc import Callable
 from dataclasses import dataclass
 
 import pytest
-import test_mixtures
 import test_guidance
 import test_likelihood
+import test_mixtures
 import test_samplers
 import test_score
 import test_sde
@@ -19,7 +20,7 @@ import torch
 
 from sdelib.mixtures import GaussianMixture
 from sdelib.samplers import chain, euler_maruyama, langevin
-from sdelib.sde import SDE, SubVPSDE, VESDE, VPSDE, like, randn_like
+from sdelib.sde import SDE, VESDE, VPSDE, SubVPSDE, like, randn_like
 from sdelib.training import uniform
 
 
@@ -31,7 +32,8 @@ class Wrong:
         says: What is wrong, in words.
         formula: The wrong formula.
         test: The test that must fail, called with ``arguments``.
-        replaces: ``(module or class, name)`` of the right formula; ``None`` where the test takes the formula as an argument.
+        replaces: ``(module or class, name)`` of the right formula; ``None`` where the test takes
+            the formula as an argument.
     """
 
     says: str
@@ -138,7 +140,9 @@ def no_correction_for_subvp(score, sde, x, t, s, noise=torch.randn_like):
 
 
 def deviation_for_variance():
-    return GaussianMixture(torch.full((2,), 0.5), torch.tensor([[-3.0], [3.0]]), torch.tensor([[0.25**2], [1.0]]))
+    return GaussianMixture(
+        torch.full((2,), 0.5), torch.tensor([[-3.0], [3.0]]), torch.tensor([[0.25**2], [1.0]])
+    )
 
 
 def mean_from_the_noisy_state(score, sde, y, known):
@@ -153,7 +157,9 @@ def eight_bits_always(log_prob, dim, width):
     return -log_prob / (dim * torch.tensor(2.0).log()) + 7  # right for 256 levels on [-1, 1] only
 
 
-def target_of_the_wrong_sign(score, sde, x0, weight=None, t_min=1e-3, generator=None, times=uniform):
+def target_of_the_wrong_sign(
+    score, sde, x0, weight=None, t_min=1e-3, generator=None, times=uniform
+):
     t = t_min + (1 - t_min) * times(x0, generator)
     z = randn_like(x0, generator)
     x_t = like(sde.alpha(t), x0) * x0 + like(sde.sigma(t), x0) * z
@@ -166,7 +172,9 @@ def denoise_without_alpha(score, sde, x, t):
 
 VP, VE, SUB = VPSDE(), VESDE(), SubVPSDE()
 TARGET = GaussianMixture(
-    torch.tensor([0.3, 0.7]), torch.tensor([[-1.0, 0.5], [1.0, -0.3]]), torch.tensor([[0.2, 0.1], [0.1, 0.3]])
+    torch.tensor([0.3, 0.7]),
+    torch.tensor([[-1.0, 0.5], [1.0, -0.3]]),
+    torch.tensor([[0.2, 0.1], [0.1, 0.3]]),
 ).to(torch.zeros((), dtype=torch.float64))
 
 
@@ -179,10 +187,20 @@ MOMENTS = test_sde.test_kernel_solves_the_moment_odes
 ALONE = test_samplers.test_a_step_treats_every_state_alone
 LIMIT = test_samplers.test_noisy_steps_are_the_reverse_sde_in_the_limit
 WRONG = [
-    Wrong("VP mean exp(-int beta), without the 1/2", shrink_twice, MOMENTS, (VP,), (VPSDE, "alpha")),
-    Wrong("1 - beta_i for its cumulative product", step_rate_for_product, MOMENTS, (VP,), (VPSDE, "alpha")),
+    Wrong(
+        "VP mean exp(-int beta), without the 1/2", shrink_twice, MOMENTS, (VP,), (VPSDE, "alpha")
+    ),
+    Wrong(
+        "1 - beta_i for its cumulative product",
+        step_rate_for_product,
+        MOMENTS,
+        (VP,),
+        (VPSDE, "alpha"),
+    ),
     Wrong("beta for sqrt(beta) as the diffusion", beta_itself, MOMENTS, (VP,), (VPSDE, "g")),
-    Wrong("a diffusion that forgets the batch", diffusion_without_batch, MOMENTS, (VP,), (VPSDE, "g")),
+    Wrong(
+        "a diffusion that forgets the batch", diffusion_without_batch, MOMENTS, (VP,), (VPSDE, "g")
+    ),
     Wrong("VE diffusion without sqrt(2 log)", geometric_without_log, MOMENTS, (VE,), (VESDE, "g")),
     Wrong(
         "VE variance sigma(t)^2, not less sigma(0)^2",
@@ -228,8 +246,16 @@ WRONG = [
     ),
     wrong_step("reverse SDE with the score's sign turned", plus_for_minus, LIMIT),
     wrong_step("reverse SDE with its drift doubled", step_doubled, LIMIT),
-    wrong_step("reverse SDE as in the deck: signs of the falling clock, f and g of the rising one", signs_of_the_other_clock, LIMIT),
-    wrong_step("reverse SDE on the forward clock with f and g at 1 - t", coefficients_of_the_reversed_time, LIMIT),
+    wrong_step(
+        "reverse SDE as in the deck: signs of the falling clock, f and g of the rising one",
+        signs_of_the_other_clock,
+        LIMIT,
+    ),
+    wrong_step(
+        "reverse SDE on the forward clock with f and g at 1 - t",
+        coefficients_of_the_reversed_time,
+        LIMIT,
+    ),
     wrong_step("a grid that ends at t_min stepped with dt = 1 / N", step_of_one_thousandth, LIMIT),
     wrong_step("noise multiplied by its variance", variance_for_its_root, LIMIT),
     wrong_step("corrector norms averaged over the batch", norms_of_the_batch, ALONE),
@@ -274,4 +300,6 @@ def test_the_right_formula_passes_the_same_test(wrong):
 
 @pytest.mark.parametrize("wrong", WRONG, ids=lambda wrong: wrong.says)
 def test_a_wrong_formula_is_caught(wrong):
-    assert wrong.is_caught(), f"{wrong.caught_by} passes with a wrong formula in place: {wrong.says}"
+    assert wrong.is_caught(), (
+        f"{wrong.caught_by} passes with a wrong formula in place: {wrong.says}"
+    )

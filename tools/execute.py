@@ -1,10 +1,12 @@
 """Execute chapters and store their outputs beside the text.
 
-    python book/execute.py [chapter ...]        e.g. 07_gaussian_mixture; every chapter when none is named
+    python tools/execute.py [chapter ...]        e.g. 07_gaussian_mixture; every chapter when none is
+    named
 
-The text `NN_name.md` is the source of truth. Each run gives it the set-up cell below, makes `NN_name.ipynb` from it,
-executes that in a fresh kernel and stores the outputs. Nothing that changes from run to run is kept, so a chapter whose
-code and results did not change is stored byte for byte as before.
+The text `NN_name.md` is the source of truth. Each run gives it the set-up cell below, makes
+`NN_name.ipynb` from it, executes that in a fresh kernel and stores the outputs. Nothing that
+changes from run to run is kept, so a chapter whose code and results did not change is stored byte
+for byte as before.
 """
 
 from __future__ import annotations
@@ -25,7 +27,7 @@ import yaml
 from nbclient import NotebookClient
 from nbclient.exceptions import CellExecutionError
 
-BOOK = Path(__file__).resolve().parent
+BOOK = Path(__file__).resolve().parents[1] / "book"
 LEDGER = BOOK / "_ledger.md"  # included by the introduction
 COVER = "fig-mixture-paths"  # the figure that the README shows
 CODE_CELL = re.compile(r"^```\{code-cell\}.*?^```$", re.MULTILINE | re.DOTALL)
@@ -58,7 +60,9 @@ if "google.colab" in sys.modules:
 
 
 def with_setup(text: str) -> str:
-    """The chapter's text with its set-up cell in place: renewed where there is one, put before the first cell where not."""
+    """The chapter's text with its set-up cell in place: renewed where there is one, put before the
+    first cell where not.
+    """
     block = f"```{{code-cell}} ipython3\n:tags: [remove-cell]\n\n{setup_cell()}\n```"
     first = CODE_CELL.search(text)
     if first is None:
@@ -69,9 +73,13 @@ def with_setup(text: str) -> str:
 
 
 def notebook(text: str) -> nbformat.NotebookNode:
-    """The chapter's notebook, not yet run. Cells are named by their content: jupytext's own names change every time."""
+    """The chapter's notebook, not yet run. Cells are named by their content: jupytext's own names
+    change every time.
+    """
     nb = jupytext.reads(text, fmt="md:myst")
-    nb.metadata.get("jupytext", {}).pop("text_representation", None)  # describes the text; jupytext keeps it out of notebooks too
+    nb.metadata.get("jupytext", {}).pop(
+        "text_representation", None
+    )  # describes the text; jupytext keeps it out of notebooks too
     seen = Counter()
     for cell in nb.cells:
         digest = hashlib.sha256(cell.source.encode()).hexdigest()[:8]
@@ -90,9 +98,11 @@ def figure(nb: nbformat.NotebookNode, name: str) -> bytes | None:
 
 
 def ledger() -> str:
-    """The table of claims: every cell whose metadata hold a `claim`, with the section in which it was checked.
+    """The table of claims: every cell whose metadata hold a `claim`, with the section in which it
+    was checked.
 
-    A cell is listed once it has run; its assertions stand in the cell, so that it ran means that they held.
+    A cell is listed once it has run; its assertions stand in the cell, so that it ran means that
+    they held.
     """
     rows = ["| claim | source | checked in | verdict |", "|---|---|---|---|"]
     for path in sorted(BOOK.glob("[0-9][0-9]_*.ipynb")):
@@ -108,7 +118,9 @@ def ledger() -> str:
 
 
 def execute(path: Path) -> None:
-    """Run the chapter whose text is at `path` and write its notebook; on an error, write nothing."""
+    """Run the chapter whose text is at `path` and write its notebook; on an error, write
+    nothing.
+    """
     text = path.read_text()
     if (renewed := with_setup(text)) != text:
         path.write_text(renewed)
@@ -121,7 +133,9 @@ def execute(path: Path) -> None:
         coalesce_streams=True,  # one text for what a cell prints, in however many pieces it arrives
         resources={"metadata": {"path": str(BOOK)}},
     )
-    client.execute(stderr=subprocess.DEVNULL)  # the kernel's own log; what cells print there still comes back
+    client.execute(
+        stderr=subprocess.DEVNULL
+    )  # the kernel's own log; what cells print there still comes back
     for cell in nb.cells:
         cell.metadata.pop("execution", None)
     nb.metadata.pop("language_info", None)
@@ -133,7 +147,9 @@ def execute(path: Path) -> None:
 def main(names: list[str]) -> None:
     """Execute the chapters named, or all of them, and say what each took."""
     os.environ["TQDM_DISABLE"] = "1"  # progress bars are for someone watching
-    paths = [BOOK / f"{Path(name).stem}.md" for name in names] or sorted(BOOK.glob("[0-9][0-9]_*.md"))
+    paths = [BOOK / f"{Path(name).stem}.md" for name in names] or sorted(
+        BOOK.glob("[0-9][0-9]_*.md")
+    )
     for path in paths:
         start = time.perf_counter()
         try:

@@ -1,9 +1,12 @@
-"""Train the book's three experiments and store the weights inside the library, where `sdelib.pretrained` finds them.
+"""Train the book's three experiments and store the weights inside the library, where
+`sdelib.pretrained` finds them.
 
-    python book/weights.py [mixture smile digits]        all three when none is named, or `make weights`
+    python tools/weights.py [mixture smile digits]        all three when none is named, or `make
+    weights`
 
-Each chapter's own cells tagged `experiment` are executed; a test compares the fingerprint of their code, stored with the
-weights, with the chapter's, and another holds the weights to the quality that the chapter reaches.
+Each chapter's own cells tagged `experiment` are executed; a test compares the fingerprint of their
+code, stored with the weights, with the chapter's, and another holds the weights to the quality that
+the chapter reaches.
 """
 
 import argparse
@@ -20,9 +23,16 @@ SEED = 0  # the chapters' own
 
 def main(words: list[str] | None = None) -> None:
     """Train the experiments that the command line names, or all of them."""
-    parser = argparse.ArgumentParser(description="Train the book's experiments and store their weights.")
+    parser = argparse.ArgumentParser(
+        description="Train the book's experiments and store their weights."
+    )
     # not by `choices`, with which argparse (Python 3.11) refuses an empty list
-    parser.add_argument("names", nargs="*", metavar="name", help=f"among {', '.join(CHAPTERS)}; all when none is named")
+    parser.add_argument(
+        "names",
+        nargs="*",
+        metavar="name",
+        help=f"among {', '.join(CHAPTERS)}; all when none is named",
+    )
     names = parser.parse_args(words).names
     for name in names:
         if name not in CHAPTERS:

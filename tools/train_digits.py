@@ -1,11 +1,13 @@
 """Train a score of the digits on one device or on many, and go on where an interruption left it.
 
-    python book/train_digits.py                                       one process
-    torchrun --standalone --nproc-per-node 8 book/train_digits.py     eight processes, each with a GPU if there are GPUs
+    python tools/train_digits.py                                       one process
+    torchrun --standalone --nproc-per-node 8 tools/train_digits.py     eight processes, each with a
+    GPU if there are GPUs
 
-Every process holds the whole network, computes the gradient of its share of each batch, and the shares are averaged
-before the step: the arithmetic is that of one process on the whole batch. Start it again after an interruption, by the
-same command or with another number of processes, and it goes on from the checkpoint.
+Every process holds the whole network, computes the gradient of its share of each batch, and the
+shares are averaged before the step: the arithmetic is that of one process on the whole batch. Start
+it again after an interruption, by the same command or with another number of processes, and it goes
+on from the checkpoint.
 """
 
 import argparse
@@ -32,17 +34,23 @@ def options(words: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--rate", type=float, default=2e-3)
     parser.add_argument("--width", type=int, default=32, help="channels at full resolution")
     parser.add_argument("--checkpoint", default="digits-run.safetensors")
-    parser.add_argument("--every", type=int, default=100, help="steps between two writings of the checkpoint")
+    parser.add_argument(
+        "--every", type=int, default=100, help="steps between two writings of the checkpoint"
+    )
     parser.add_argument("--weights", default="digits-weights.safetensors")
     parser.add_argument("--double", action="store_true", help="compute in double precision")
     return parser.parse_args(words)
 
 
 def train(args: argparse.Namespace) -> Tensor:
-    """Train by this process's share of the work; returns the loss of the whole batch at each step."""
+    """Train by this process's share of the work; returns the loss of the whole batch at each
+    step.
+    """
     together = distributed.is_available() and distributed.is_initialized()
     rank, world = (distributed.get_rank(), distributed.get_world_size()) if together else (0, 1)
-    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")  # the current GPU, as main chose it
+    device = torch.device(
+        "cuda" if torch.cuda.is_available() else "cpu"
+    )  # the current GPU, as main chose it
     if args.batch % world:
         raise ValueError(f"a batch of {args.batch} does not divide among {world} processes")
 
@@ -55,8 +63,9 @@ def train(args: argparse.Namespace) -> Tensor:
     generator = torch.Generator().manual_seed(1)
 
     def loss(_: torch.nn.Module) -> Tensor:
-        # Every process draws the whole batch alike and keeps its share. Drawing costs little beside the network, and all
-        # have the same random state at every step, so one checkpoint serves any number of processes.
+        # Every process draws the whole batch alike and keeps its share. Drawing costs little beside
+        # the network, and all have the same random state at every step, so one checkpoint serves
+        # any number of processes.
         x0 = images[torch.randint(len(images), (args.batch,), generator=generator)]
         t = T_MIN + (1 - T_MIN) * low_discrepancy(x0, generator)
         z = randn_like(x0, generator)
@@ -67,14 +76,18 @@ def train(args: argparse.Namespace) -> Tensor:
     schedule = torch.optim.lr_scheduler.LinearLR(optimizer, 1.0, 0.0, args.steps)
     settings = {name: getattr(args, name) for name in ("rate", "batch", "width", "double")}
     checkpoint = Checkpoint(args.checkpoint, args.every, [generator], settings)
-    history = fit(score, loss, args.steps, optimizer, schedule, progress=rank == 0, checkpoint=checkpoint)
+    history = fit(
+        score, loss, args.steps, optimizer, schedule, progress=rank == 0, checkpoint=checkpoint
+    )
     if rank == 0:
         save({"weights": score.state_dict()}, args.weights)
     return history
 
 
 def of_all(mine: Tensor, world: int) -> Tensor:
-    """A scalar with the value of the mean over all processes, and the gradient of this one's alone."""
+    """A scalar with the value of the mean over all processes, and the gradient of this one's
+    alone.
+    """
     if world == 1:
         return mine
     mean = mine.detach().clone()

@@ -1,10 +1,12 @@
 """Repeat the three experiments over several seeds and store what each run reaches.
 
-    python book/seeds.py [chapter ...]        e.g. 08_smile; all three when none is named, or `make seeds`
+    python tools/seeds.py [chapter ...]        e.g. 08_smile; all three when none is named, or `make
+    seeds`
 
-The chapters' own cells are executed, so there is no second copy of an experiment: those tagged `experiment` train,
-`experiment(seed)`, and those tagged `measurement` judge, `measure(data, score)`. A fingerprint of their code is stored with
-the results, and a test compares it with the chapter's. `weights.py` does the same for the weights.
+The chapters' own cells are executed, so there is no second copy of an experiment: those tagged
+`experiment` train, `experiment(seed)`, and those tagged `measurement` judge, `measure(data,
+score)`. A fingerprint of their code is stored with the results, and a test compares it with the
+chapter's. `weights.py` does the same for the weights.
 """
 
 import hashlib
@@ -17,14 +19,20 @@ import jupytext
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
-BOOK = Path(__file__).resolve().parent
-N_SEEDS = {"07_gaussian_mixture": 20, "08_smile": 8, "09_digits": 8}  # about a third, one and three minutes a seed
+BOOK = Path(__file__).resolve().parents[1] / "book"
+N_SEEDS = {
+    "07_gaussian_mixture": 20,
+    "08_smile": 8,
+    "09_digits": 8,
+}  # about a third, one and three minutes a seed
 
 
 def tagged_code(chapter: str, *tags: str) -> str:
     """The source of the chapter's cells that have one of the tags."""
     cells = jupytext.read(BOOK / f"{chapter}.md").cells
-    return "\n\n".join(cell.source for cell in cells if set(tags) & set(cell.metadata.get("tags", [])))
+    return "\n\n".join(
+        cell.source for cell in cells if set(tags) & set(cell.metadata.get("tags", []))
+    )
 
 
 def repeated_code(chapter: str) -> str:
@@ -64,7 +72,9 @@ def main(chapters: list[str]) -> None:
         for seed in tqdm(range(N_SEEDS[chapter]), desc=chapter):
             data, score, _ = names["experiment"](seed)
             runs.append({"seed": seed, **names["measure"](data, score)})
-        results(chapter).write_text(json.dumps({"code": fingerprint(code), "runs": runs}, indent=1) + "\n")
+        results(chapter).write_text(
+            json.dumps({"code": fingerprint(code), "runs": runs}, indent=1) + "\n"
+        )
 
 
 if __name__ == "__main__":
