@@ -1,11 +1,25 @@
-"""One way to refuse bad input, so that every message names the argument, its value and what is
-allowed.
-"""
+"""One way to refuse bad input: every message names the argument, its value and what is allowed."""
 
 import math
+import warnings
 
 import torch
 from torch import Tensor
+
+with warnings.catch_warnings():
+    warnings.simplefilter("ignore")  # about widgets that are not installed
+    from tqdm.auto import tqdm
+
+__all__ = [
+    "require",
+    "require_finite",
+    "require_shape",
+    "require_tensor",
+    "require_times",
+    "require_type",
+    "tqdm",
+    "values_can_be_read",
+]
 
 
 def require(holds: bool, name: str, value: object, allowed: str) -> None:
@@ -14,22 +28,28 @@ def require(holds: bool, name: str, value: object, allowed: str) -> None:
         raise ValueError(f"{name} must be {allowed}, got {value}")
 
 
+def require_type(name: str, value: object, kind: type, allowed: str) -> None:
+    """Raise ``TypeError`` unless ``value`` is an instance of ``kind``."""
+    if not isinstance(value, kind):
+        shown = value.__name__ if isinstance(value, type) else type(value).__name__
+        raise TypeError(f"{name} must be {allowed}, got {shown}")
+
+
 def require_shape(name: str, value: Tensor, *shape: int | str) -> None:
-    """Raise ``ValueError`` unless ``value`` has that shape; a number must match, a letter stands
-    for any size.
-    """
+    """Raise ``ValueError`` unless ``value`` has that shape; a letter stands for any size."""
     fits = value.ndim == len(shape) and all(
-        isinstance(wanted, str) or wanted == size for wanted, size in zip(shape, value.shape)
+        isinstance(wanted, str) or wanted == size
+        for wanted, size in zip(shape, value.shape, strict=True)
     )
-    allowed = ", ".join(map(str, shape)) + ("," if len(shape) == 1 else "")
-    require(fits, name, f"shape {tuple(value.shape)}", f"of shape ({allowed})")
+    if not fits:
+        allowed = ", ".join(map(str, shape)) + ("," if len(shape) == 1 else "")
+        require(False, name, f"shape {tuple(value.shape)}", f"of shape ({allowed})")
 
 
 def require_tensor(name: str, value: object) -> None:
     """Raise ``TypeError`` unless ``value`` is a floating-point tensor.
 
-    A bare float would become single precision wherever it meets a tensor, whatever the precision of
-    the states.
+    A bare float would become single precision wherever it meets a tensor, whatever that one's.
     """
     if not isinstance(value, Tensor) or not value.is_floating_point():
         kind = value.dtype if isinstance(value, Tensor) else type(value).__name__
@@ -37,9 +57,7 @@ def require_tensor(name: str, value: object) -> None:
 
 
 def require_finite(name: str, value: Tensor) -> None:
-    """Raise unless ``value`` is a floating-point tensor without NaN or infinity; reads no value on
-    a GPU, see below.
-    """
+    """Raise unless ``value`` is a floating-point tensor without NaN or infinity."""
     require_tensor(name, value)
     low, high = _bounds(value)
     finite = math.isfinite(low) and math.isfinite(high)
@@ -47,11 +65,7 @@ def require_finite(name: str, value: Tensor) -> None:
 
 
 def require_times(t: Tensor, name: str = "t") -> None:
-    """Raise unless ``t`` is a tensor of times in [0, 1], of shape ``()`` or ``(B,)``.
-
-    The values are read on the CPU only: reading them on a GPU would make every step wait for the
-    device.
-    """
+    """Raise unless ``t`` is a tensor of times in [0, 1], of shape ``()`` or ``(B,)``."""
     require_tensor(name, t)
     if t.ndim > 1:  # asked first, here and below: a message takes longer to write
         require(False, name, f"shape {tuple(t.shape)}", "of shape () or (B,)")
@@ -60,9 +74,22 @@ def require_times(t: Tensor, name: str = "t") -> None:
         require(False, name, f"values from {low:g} to {high:g}", "in [0, 1]")
 
 
+def values_can_be_read(value: Tensor) -> bool:
+    """Whether looking at the values costs nothing and is allowed.
+
+    On a GPU it would make every step wait for the device; under ``torch.func`` and
+    ``torch.compile`` there are no values yet.
+    """
+    return (
+        value.device.type == "cpu"
+        and not torch.compiler.is_compiling()
+        and not torch._C._functorch.is_functorch_wrapped_tensor(value)  # pyright: ignore
+    )
+
+
 def _bounds(value: Tensor) -> tuple[float, float]:
-    """The least and the largest value, NaN if any is; zeros where there is none, or on a GPU."""
-    if value.device.type != "cpu" or not value.numel():
+    """The least and the largest value, NaN if any is; zeros where there is none to be read."""
+    if not value.numel() or not values_can_be_read(value):
         return 0.0, 0.0
-    low, high = torch.aminmax(value.detach() if value.requires_grad else value)
+    low, high = torch.aminmax(value.detach())  # it has no forward derivative before torch 2.13
     return low.item(), high.item()

@@ -1,56 +1,146 @@
-r"""The exact law of a one-dimensional sampler's output, without Monte Carlo.
+r"""Laws on the line as quadrature rules, and what a sampler makes of them, without Monte Carlo.
 
-A sampler's step moves a law (:class:`~sdelib.quadrature.Law`, nodes and weights) in one of two
-ways, read off the step by feeding it the imaginary unit for noise:
+A law is nodes ``x`` and weights ``w`` such that :math:`E[\varphi(X)] \approx \sum_i w_i
+\varphi(x_i)`. On equal steps that is the trapezoid rule, which on a smooth density converges faster
+than any power of the step. A sampler's step moves a law in one of two ways:
 
 - a deterministic step carries each node along and keeps its weight;
 - a step with Gaussian noise, :math:`x \mapsto m(x) + c(x) z`, spreads it by the Chapman-Kolmogorov
   equation :math:`p'(y) = \int p(x)\, \mathcal N(y; m(x), c(x)^2)\, \mathrm dx` onto a fresh uniform
-  grid. The trapezoid rule on a smooth density converges faster than any power of the spacing, once
-  the spacing is finer than ``c``.
+  grid. Zeros for noise show ``m``, ones show ``m + c``.
 """
 
 import itertools
 import math
+from collections.abc import Callable
+from typing import NamedTuple, Protocol
 
+import numpy as np
 import torch
+from scipy import signal
+from scipy.interpolate import CubicSpline
 from torch import Tensor
 
 from ._checks import require
-from .grids import Grid, uniform
-from .quadrature import TOLERANCE, Law, Target, refine, tabulate
-from .samplers import Noise, Step, euler_maruyama
-from .score import Score, denoise
-from .sde import SDE
+from .samplers import Grid, Solver, Walk, log_linear, own_noise, steps_to, walk
+from .score import Score
+from .sde import SDE, Instant
+from .steps import Noise, Step, euler_maruyama
 
-__all__ = ["Law", "Target", "propagate", "sampler_law", "spread", "tabulate"]
-
+TOLERANCE = 1e-6  # of mass
 REACH = 8.0  # in standard deviations; the normal mass beyond is 1e-15
 
 
-def _heavy(law: Law) -> Tensor:
-    return law.weights > 1e-16 * law.weights.max()
+class Target(Protocol):
+    """What a law is compared with: mixtures are targets, and so are laws."""
+
+    def cdf(self, x: Tensor) -> Tensor:
+        """Distribution function at points ``(m, 1)``, shape ``(m,)``."""
+        ...
+
+    def quantile(self, u: Tensor) -> Tensor:
+        """Its inverse at levels ``(m,)``, shape ``(m, 1)``."""
+        ...
+
+    def log_prob(self, x: Tensor) -> Tensor:
+        """Log-density at points ``(m, 1)``, shape ``(m,)``."""
+        ...
 
 
-def _gaps(law: Law, mean: Tensor, std: Tensor) -> tuple[Tensor, Tensor]:
-    """How far apart noise of size ``std`` finds the nodes at ``mean``, in standard deviations, and
-    their weights.
+class Law(NamedTuple):
+    """A law on the line as a quadrature rule.
+
+    Attributes:
+        x: Nodes in increasing order, shape ``(n, 1)``.
+        weights: Mass at each node, shape ``(n,)``, of sum 1.
     """
-    heavy = _heavy(law)
-    gaps = mean[heavy, 0].diff().abs() / std[heavy, 0][1:]
-    return gaps, law.weights[heavy][1:]
+
+    x: Tensor
+    weights: Tensor
+
+    @property
+    def levels(self) -> Tensor:
+        """The distribution function at each node, half of its own mass included, shape ``(n,)``."""
+        return self.weights.cumsum(0) - self.weights / 2
+
+    @property
+    def spacing(self) -> Tensor:
+        """Length of line that a node stands for, half of the way to either neighbour, ``(n,)``."""
+        return torch.gradient(self.x[:, 0])[0]
+
+    def cdf(self, x: Tensor) -> Tensor:
+        """Distribution function at points ``(m, 1)``, linear between nodes: shape ``(m,)``."""
+        return _interpolate(x[:, 0], self.x[:, 0], self.levels)
+
+    def quantile(self, u: Tensor) -> Tensor:
+        """Inverse of :meth:`cdf` at levels ``(m,)``: shape ``(m, 1)``."""
+        return _interpolate(u, self.levels, self.x[:, 0])[:, None]
+
+    def log_prob(self, x: Tensor) -> Tensor:
+        """Log-density at points ``(m, 1)``: a cubic spline through the nodes, -inf beyond them.
+
+        The nodes must be so fine that mass over :attr:`spacing` is a density, as :func:`tabulate`
+        and :func:`spread` lay them; then its error is of fourth order in the spacing. On nodes that
+        a deterministic step has carried along, it is of second order.
+        """
+        some = self.weights > 0
+        nodes, density = self.x[some, 0], (self.weights / self.spacing)[some].log()
+        spline = CubicSpline(nodes.cpu().numpy(), density.cpu().numpy(), extrapolate=False)
+        return torch.as_tensor(spline(x[:, 0].cpu().numpy())).to(x).nan_to_num(-math.inf)
+
+    def push(self, move: Callable[[Tensor], Tensor]) -> "Law":
+        """The law of ``move(X)``, for an increasing ``move``."""
+        return Law(move(self.x), self.weights)
+
+    def wasserstein(self, target: Target) -> float:
+        r"""1-Wasserstein distance :math:`\int_0^1 |F^{-1} - F_{\mathrm{target}}^{-1}|\,\mathrm du`.
+
+        It is as fine as the nodes: a law of few is compared with few quantiles of the target.
+        """
+        quantiles = target.quantile(self.levels.clamp(1e-300, 1 - 1e-16))
+        return (self.weights * (self.x - quantiles).abs()[:, 0]).sum().item()
+
+    def kolmogorov(self, target: Target) -> float:
+        """Largest gap between the distribution functions."""
+        return (self.levels - target.cdf(self.x)).abs().max().item()
+
+    def total_variation(self, target: Target) -> float:
+        r"""Largest difference in the probability of any event, :math:`\tfrac12 \int |p - q|`.
+
+        As exact as :meth:`log_prob`; the target's mass beyond the nodes is counted.
+        """
+        mass = target.log_prob(self.x).exp() * self.spacing
+        low, high = target.cdf(self.x[[0, -1]])
+        return ((self.weights - mass).abs().sum() + low + 1 - high).item() / 2
+
+    def kl(self, target: Target) -> float:
+        r"""Kullback-Leibler divergence :math:`\int p \log(p / p_{\mathrm{target}})`, in nats.
+
+        The reverse one is ``tabulate(target.log_prob, ...).kl(law)``. Nodes that hold less than
+        1e-14 of the heaviest are left out: there the densities are known to no digit.
+        """
+        heavy = self.weights > 1e-14 * self.weights.max()
+        log_ratio = (self.weights / self.spacing).log() - target.log_prob(self.x)
+        return (self.weights * log_ratio)[heavy].sum().item()
 
 
-def _aliasing(gaps: Tensor, weights: Tensor) -> float:
-    """Mass that the trapezoid rule misplaces: with a gap of h standard deviations 2 exp(-2 (pi /
-    h)^2) of it.
+def _interpolate(x: Tensor, nodes: Tensor, values: Tensor) -> Tensor:
+    out = np.interp(x.cpu().numpy(), nodes.cpu().numpy(), values.cpu().numpy())
+    return torch.as_tensor(out).to(x)
+
+
+def tabulate(log_prob: Callable[[Tensor], Tensor], extent: Tensor, n: int = 3000) -> Law:
+    """The law of density proportional to ``exp(log_prob(x))`` on ``n`` equal steps.
+
+    Args:
+        extent: They run from ``-extent`` to ``extent``.
     """
-    return (weights * 2 * torch.exp(-2 * (math.pi / gaps) ** 2)).sum().item()
+    x = extent * torch.linspace(-1, 1, n, dtype=extent.dtype, device=extent.device)[:, None]
+    return Law(x, torch.softmax(log_prob(x), 0))
 
 
 def spread(law: Law, mean: Tensor, std: Tensor, per_std: float) -> Law:
-    """The law of ``m(X) + c(X) Z``, given ``m`` and ``c`` at the nodes of ``law``, both of shape
-    ``(n, 1)``.
+    """The law of ``m(X) + c(X) Z``, given ``m`` and ``c`` at its nodes, shape ``(n, 1)``.
 
     Args:
         per_std: Number of fresh nodes in each standard deviation of the noise.
@@ -58,123 +148,168 @@ def spread(law: Law, mean: Tensor, std: Tensor, per_std: float) -> Law:
     Raises:
         ValueError: if the old nodes lie too far apart for the noise.
     """
-    gaps, weights = _gaps(law, mean, std)
-    aliasing = _aliasing(gaps, weights)
-    require(
-        aliasing < TOLERANCE,
-        "per_std",
-        per_std,
-        f"larger: the nodes are so coarse that mass {aliasing:.0e} is misplaced",
-    )
+    aliasing = _aliasing(law, mean, std)
+    allowed = f"larger: the nodes are so coarse that mass {aliasing:.0e} is misplaced"
+    require(aliasing < TOLERANCE, "per_std", per_std, allowed)
     heavy = _heavy(law)
     mean, std, weights = mean[heavy, 0], std[heavy, 0], law.weights[heavy]
     low, high = (mean - REACH * std).min(), (mean + REACH * std).max()
     spacing = std.min() / per_std
-    # Each old node reaches only the fresh nodes within REACH standard deviations: a band, not a
-    # full matrix.
+    # each old node reaches only the fresh ones within REACH deviations: a band, not a full matrix
     first = ((mean - REACH * std - low) / spacing).long()
-    band = torch.arange(int(2 * REACH * std.max() / spacing) + 2, device=mean.device)
-    index = first[:, None] + band
+    index = first[:, None] + torch.arange(
+        int(2 * REACH * std.max() / spacing) + 2, device=mean.device
+    )
     u = (low + spacing * index - mean[:, None]) / std[:, None]
     mass = torch.exp(-(u**2) / 2) * (weights / std)[:, None]
-    density = torch.bincount(
-        index.flatten(), mass.flatten(), minlength=int((high - low) / spacing) + 1
-    )
+    n = int((high - low) / spacing) + 1
+    density = torch.bincount(index.flatten(), mass.flatten(), minlength=n)
     y = low + spacing * torch.arange(len(density), dtype=mean.dtype, device=mean.device)
     return Law(y[:, None], density / density.sum())
 
 
+def _heavy(law: Law) -> Tensor:
+    return law.weights > 1e-16 * law.weights.max()
+
+
+def _aliasing(law: Law, mean: Tensor, std: Tensor, factor: int = 1) -> float:
+    """Mass that the trapezoid rule would misplace on ``factor`` times as many nodes.
+
+    With a gap of h standard deviations between nodes it is 2 exp(-2 (pi / h)^2) of a node's mass.
+    """
+    heavy = _heavy(law)
+    gaps = mean[heavy, 0].diff().abs() / std[heavy, 0][1:] / factor
+    return (law.weights[heavy][1:] * 2 * torch.exp(-2 * (math.pi / gaps) ** 2)).sum().item()
+
+
+def _refine(law: Law, factor: int) -> Law:
+    """The same law on more nodes: weights by their Fourier series, nodes by a cubic spline.
+
+    On equal steps that is exact for a density without waves shorter than two of them: after noise,
+    with a few nodes in each standard deviation, there are none.
+    """
+    weights, n = law.weights.cpu().numpy(), len(law.weights)
+    waves = np.abs(np.fft.rfft(weights))
+    smooth = waves[-1 - len(waves) // 16 :].max() < TOLERANCE
+    require(smooth, "per_std", "one that leaves waves as short as two nodes", "larger")
+    fine = np.asarray(signal.resample(weights, factor * n))[: factor * (n - 1) + 1].clip(0)
+    spline = CubicSpline(np.arange(n), law.x[:, 0].cpu().numpy())
+    x = torch.as_tensor(spline(np.arange(len(fine)) / factor)).to(law.x)
+    return Law(x[:, None], torch.as_tensor(fine / fine.sum()).to(law.weights))
+
+
+def _moments(
+    step: Step, score: Score, x: Tensor, t: Instant, s: Instant
+) -> tuple[Tensor, Tensor | None]:
+    """Mean and standard deviation of a step at the nodes ``x``; ``None`` if it draws no noise."""
+    draws, seen = [], []
+
+    def once(y: Tensor, now: Tensor) -> Tensor:
+        """The score, which is asked twice at the same states."""
+        if y.requires_grad or not (seen and torch.equal(seen[0], y)):  # a graph serves once
+            seen[:] = [y.clone(), score(y, now)]
+        return seen[1].clone()
+
+    def constant(value: float) -> Noise:
+        return lambda y: draws.append(value) or torch.full_like(y, value)
+
+    def at(value: float) -> Tensor:
+        return step(once, x.clone(), t, s, noise=own_noise(step, constant(value)))
+
+    mean = at(0.0)
+    return (mean, (at(1.0) - mean).abs()) if draws else (mean, None)
+
+
+def _require_one_additive_noise(
+    step: Step, score: Score, x: Tensor, t: Instant, s: Instant
+) -> None:
+    """Refuse a step whose law zeros and ones for its noise would not tell."""
+    draws = []
+
+    def at(value: float) -> Tensor:
+        def constant(y: Tensor) -> Tensor:
+            draws.append(value)
+            return torch.full_like(y, value)
+
+        return step(score, x.clone(), t, s, noise=own_noise(step, constant))
+
+    zero, one, two = at(0.0), at(1.0), at(2.0)
+    once = len(draws) in (0, 3)
+    additive = torch.allclose(two - zero, 2 * (one - zero), rtol=1e-6, atol=1e-9)
+    allowed = "a step that adds one draw of noise times a function of x, or a walk of such steps"
+    require(once and additive, "step", f"{step}, whose noise enters otherwise", allowed)
+
+
 @torch.no_grad()
 def propagate(
-    law: Law, score: Score, sde: SDE, step: Step, ts: Tensor, per_std: float = 5.0
+    law: Law, score: Score, path: list[Instant], *steps: Step, per_std: float = 5.0
 ) -> Law:
-    """The law at ``ts[-1]`` of what a sampler makes of ``law`` at ``ts[0]``, one step between each
-    two times.
+    """The law at ``path[-1]`` of what ``walk(*steps)`` makes of ``law`` at ``path[0]``.
 
     Args:
-        step: A step whose noise enters once and additively, or a chain of such steps.
-        ts: Decreasing times, shape ``(n + 1,)``.
+        steps: Steps whose noise enters once and additively; a walk among them stands for its steps.
         per_std: Nodes in each standard deviation of the noise, after a noisy step; more are laid
             where the next needs them.
 
     Raises:
-        ValueError: if ``per_std`` is too small for the result to be exact to about 1e-6, or the
+        ValueError: if ``per_std`` is too small for the result to be exact to about 1e-6, or a
             step's noise enters in another way (several draws, or a size that depends on the draw).
     """
-    for part in getattr(step, "parts", [step]):
-        few = law.x[:: max(1, len(law.x) // 50)]
-        _require_one_additive_noise(part, score, sde, few, ts[0], ts[1])
-    for (t, s), part in itertools.product(itertools.pairwise(ts), getattr(step, "parts", [step])):
-        moved = part(score, sde, law.x, t, s, noise=_imaginary)
-        noisy = moved.is_complex() and bool(moved.imag.any())
-        if noisy:
-            gaps, weights = _gaps(law, moved.real, moved.imag)
+    steps, few = walk(*steps).steps, law.x[:: max(1, len(law.x) // 50)]
+    for step in steps_to(path[1], steps):
+        _require_one_additive_noise(step, score, few, path[0], path[1])
+    for t, s in itertools.pairwise(path):
+        for step in steps_to(s, steps):
+            mean, std = _moments(step, score, law.x, t, s)
+            if std is None or not std.any():
+                law = Law(mean, law.weights)
+                continue
             finer = itertools.count(1)
-            factor = next(k for k in finer if _aliasing(gaps / k, weights) < TOLERANCE / 2)
+            factor = next(k for k in finer if _aliasing(law, mean, std, k) < TOLERANCE / 2)
             if factor > 1:
-                law = refine(law, factor)
-                moved = part(score, sde, law.x, t, s, noise=_imaginary)
-        law = spread(law, moved.real, moved.imag, per_std) if noisy else Law(moved, law.weights)
-    # Between deterministic steps nodes may change places (a multistep solver's predictions do), in
-    # the result not.
+                law = _refine(law, factor)
+                mean, std = _moments(step, score, law.x, t, s)
+                assert std is not None
+            law = spread(law, mean, std, per_std)
+    return _unfolded(law)
+
+
+def _unfolded(law: Law) -> Law:
+    # on the way nodes may change places (a multistep solver's predictions do), in the end not
     folded = law.weights[1:][law.x.diff(dim=0)[:, 0] < 0].sum().item()
-    require(
-        folded < TOLERANCE,
-        "step",
-        f"one that folds mass {folded:.0e}",
-        "increasing in x",
-    )
+    require(folded < TOLERANCE, "steps", f"ones that fold mass {folded:.0e}", "increasing in x")
     return law
-
-
-def _imaginary(x: Tensor) -> Tensor:
-    """Noise whose coefficient is read off as the imaginary part: mean and standard deviation from
-    one score call.
-    """
-    return torch.complex(torch.zeros_like(x), torch.ones_like(x))
-
-
-def _require_one_additive_noise(
-    step: Step, score: Score, sde: SDE, x: Tensor, t: Tensor, s: Tensor
-) -> None:
-    """Refuse a step whose law the imaginary unit as noise would not tell."""
-    draws = []
-
-    def constant(value: float) -> Noise:
-        return lambda x: draws.append(value) or torch.full_like(x, value)
-
-    zero, one, two = (step(score, sde, x, t, s, noise=constant(v)) for v in (0, 1, 2))
-    once = len(draws) in (0, 3)
-    additive = torch.allclose(two - zero, 2 * (one - zero), rtol=1e-6, atol=1e-9)
-    allowed = "one that adds one draw of noise times a function of x, or a chain of such"
-    require(once and additive, "step", "one whose noise enters otherwise", allowed)
 
 
 @torch.no_grad()
 def sampler_law(
     score: Score,
     sde: SDE,
-    step: Step = euler_maruyama,
+    solver: Solver = walk(euler_maruyama),
     n_steps: int = 500,
     t_min: float = 1e-3,
     start: Law | None = None,
     per_std: float = 5.0,
+    grid: Grid | None = None,
     device: torch.device | str | None = None,
-    grid: Grid = uniform,
 ) -> Law:
-    """The law of what :func:`sdelib.samplers.sample` returns for the same arguments, in double
-    precision.
+    """The law of what :func:`sdelib.samplers.sample` returns, in double precision.
 
     Args:
-        start: The law at time 1, in place of the prior. A deterministic step keeps its nodes, a
+        solver: A walk, or a deterministic solver. (Likewise ``n_steps``, ``t_min`` and ``grid``.)
+        start: The law at time 1, in place of the prior. A deterministic solver keeps its nodes, a
             noisy one lays its own.
-        per_std, step: as for :func:`propagate`.
-        grid: As for ``sample``.
+        per_std: As for :func:`propagate`.
     """
-    ts = grid(sde, n_steps, t_min).to(device)
-    law = tabulate(sde.prior_log_prob, REACH * sde.sigma(ts[0])) if start is None else start
-    if getattr(step, "to_zero", False):
-        ts = torch.cat([ts, ts.new_zeros(1)])
-        return propagate(law, score, sde, step, ts, per_std)
-    law = propagate(law, score, sde, step, ts, per_std)
-    return law.push(lambda x: denoise(score, sde, x, ts[-1]))
+    ts = torch.cat([(grid or log_linear)(sde, n_steps, t_min), torch.zeros(1, dtype=torch.float64)])
+    one = torch.ones((), dtype=torch.float64, device=device)
+    law = start or tabulate(sde.prior_log_prob, REACH * sde.sigma(one))
+    path = sde.path(ts, law.x)
+    if isinstance(solver, Walk):
+        return propagate(law, score, path, *solver.steps, per_std=per_std)
+    *_, x = solver(score, law.x, path, _no_noise)
+    return _unfolded(Law(x, law.weights))
+
+
+def _no_noise(x: Tensor) -> Tensor:
+    raise ValueError("solver must be a walk, or one that draws no noise, got another")

@@ -1,56 +1,276 @@
-r"""Reverse-time samplers: drivers that repeat a step over a grid of times.
+r"""Samplers: a solver walks a path of instants, from noise to data.
 
-The steps themselves are in :mod:`sdelib.steps` and :mod:`sdelib.multistep`, the grids in
-:mod:`sdelib.grids`; all that a sampler needs can be imported from here.
+A *solver* is a function ``solver(score, x, path, noise)`` that yields the state after each interval
+of the path. :func:`walk` makes one of steps (:mod:`sdelib.steps`); multistep solvers are loops of
+their own, with a memory of earlier values. A *grid* ``grid(sde, n_steps, t_min)`` says where the
+steps are taken.
 """
 
-from collections.abc import Iterator
+import itertools
+import math
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from functools import partial
+from inspect import isgeneratorfunction, signature
 
+import numpy as np
 import torch
 from torch import Tensor
 
-from ._checks import require, require_finite, require_shape, require_times
-from ._progress import tqdm
-from .grids import Grid, uniform
-from .multistep import Adams, DPMSolver2M
-from .score import Score, denoise
-from .sde import SDE, randn_like
-from .steps import (
-    Move,
-    Noise,
-    Step,
-    ancestral,
-    annealed_langevin,
-    chain,
-    ddim,
-    euler_maruyama,
-    heun,
-    langevin,
-    moves,
-    reverse_diffusion,
-    reverse_drift,
-    rk4,
-)
+from ._checks import require, require_finite, require_type, tqdm, values_can_be_read
+from .score import Score, checked
+from .sde import SDE, Instant, randn_like
+from .steps import Noise, Step, ddim, euler_maruyama, plus
 
-__all__ = [
-    "Adams",
-    "DPMSolver2M",
-    "Noise",
-    "Step",
-    "ancestral",
-    "annealed_langevin",
-    "chain",
-    "ddim",
-    "euler_maruyama",
-    "heun",
-    "langevin",
-    "reverse",
-    "reverse_diffusion",
-    "reverse_drift",
-    "rk4",
-    "sample",
-]
+Solver = Callable[..., Iterator[Tensor]]
+"""``solver(score, x, path, noise=randn_like)`` yields the states at ``path[1:]``, from ``x`` on."""
+
+Grid = Callable[[SDE, int, float], Tensor]
+"""``grid(sde, n_steps, t_min)`` returns ``n_steps + 1`` decreasing times, from 1 to ``t_min``."""
+
+
+@dataclass(frozen=True)
+class Walk:
+    """The solver that takes its steps in turn on each interval; made by :func:`walk`."""
+
+    steps: tuple[Step, ...]
+
+    def __call__(
+        self, score: Score, x: Tensor, path: list[Instant], noise: Noise = randn_like
+    ) -> Iterator[Tensor]:
+        noises = [own_noise(step, noise) for step in self.steps]
+        for t, s in itertools.pairwise(path):
+            for step, z in zip(steps_to(s, self.steps), noises):
+                x = step(score, x, t, s, noise=z)
+            yield x
+
+
+def walk(*steps: Step) -> Walk:
+    """The solver that takes ``steps`` in turn on each interval: a predictor, then correctors.
+
+    ``walk(ancestral, annealed_langevin)`` is the predictor-corrector sampler (Song et al. 2021,
+    Alg. 1). The interval that ends at 0 is :func:`~sdelib.steps.ddim`'s alone: Tweedie's formula.
+
+    Args:
+        steps: Functions ``(score, x, t, s, noise)``; a walk among them stands for its steps.
+
+    Raises:
+        ValueError: without any step.
+        TypeError: if one is no step.
+    """
+    require(len(steps) >= 1, "steps", "none", "at least one")
+    flat: list[Step] = []
+    for step in steps:
+        if not callable(step) or isinstance(step, type) or isgeneratorfunction(step):
+            raise TypeError(f"steps must be functions (score, x, t, s, noise), got {step!r}")
+        flat += step.steps if isinstance(step, Walk) else [step]
+    return Walk(tuple(flat))
+
+
+def steps_to(s: Instant, steps: tuple[Step, ...]) -> tuple[Step, ...]:
+    """``steps``, but at time 0, where a score may not exist, :func:`~sdelib.steps.ddim` alone."""
+    return steps if s.time else (ddim,)
+
+
+def own_noise(step: Step, noise: Noise) -> Noise:
+    """The noise that a ``partial`` of a step has brought along, or else ``noise``."""
+    return getattr(step, "keywords", {}).get("noise", noise)
+
+
+def dpm_solver_2m(
+    score: Score, x: Tensor, path: list[Instant], noise: Noise | None = None
+) -> Iterator[Tensor]:
+    r"""DPM-Solver++ 2M on the flow ODE, order 2 at one score call a step (Lu et al. 2025, Alg. 2).
+
+    With :math:`D = E[x_0 \mid x_t]` the flow is
+    :math:`\mathrm d(x/\sigma) = D\,\mathrm d(\alpha/\sigma)`. A step integrates that over
+    :math:`\lambda = \log(\alpha/\sigma)` with ``D`` extrapolated through its last two values to the
+    middle. The first step knows one value, like :func:`~sdelib.steps.ddim`. ``noise`` is not used.
+    """
+    last, h_last = None, math.inf
+    for t, s in itertools.pairwise(path):
+        d = plus(x, t.sigma**2, score(x, t.now)) / t.alpha
+        h = math.log(s.alpha / s.sigma * t.sigma / t.alpha) if s.sigma else 0.0
+        ahead = d if last is None else torch.lerp(last, d, 1 + h / (2 * h_last))
+        keep = s.sigma / t.sigma
+        x = plus(keep * x, s.alpha - keep * t.alpha, ahead)
+        last, h_last = d, h
+        yield x
+
+
+def adams(order: int = 4, scale: float = 1.0, reach: float = 1.0) -> Solver:
+    r"""Adams's method on the flow ODE in the angle of signal to noise, at one score call a step.
+
+    With :math:`D = E[x_0 \mid x_t]` and :math:`Z = E[z \mid x_t]` the flow is
+    :math:`\dot x = \alpha' D + \sigma' Z`. Over :math:`\varphi = \arctan(a\alpha/\sigma)`, ``a``
+    the scale, and with :math:`c = \sqrt{a^2\alpha^2 + \sigma^2}` it is
+
+    .. math:: \frac{\mathrm d}{\mathrm d\varphi}\frac xc = V, \qquad
+        V = \frac{\sigma}{a \alpha c}\,\big(x + c^2\, \nabla\log p_t\big)
+          = \cos\varphi\, \tfrac{D}{a} - \sin\varphi\, Z .
+
+    ``V`` is bounded and vanishes on normal data of standard deviation ``a``; networks that predict
+    it are Salimans and Ho's (2022).
+
+    The step to ``s`` extrapolates ``V`` by the polynomial through its last ``order - 1`` values and
+    integrates that (Bashforth). The next call gives one more value: first it repeats the last step
+    with the polynomial through that value as well (Moulton), then it steps on from the better
+    place. The value itself is not computed again (predict, evaluate, correct: Hairer, Nørsett and
+    Wanner 1993, Sec. III.1), so correcting is free.
+
+    Where steps grow, a polynomial of high degree multiplies the error of a learned score. A network
+    without a gain errs by about the same :math:`\delta` at every time, and then ``V`` by
+    :math:`c\,\delta/(a\alpha)`. A prediction uses no more values than keep the sum of all that
+    below ``reach`` times :math:`\delta`: states thrown out of the cloud in which the score was
+    learned never come back.
+
+    Args:
+        order: Number of values that the correction uses, at least 2; also the order of convergence,
+            as far as the first steps, with fewer values, allow: these make it 3 in the limit.
+        scale: Standard deviation of the data, positive.
+        reach: At most so many times a network's error may move a state in one step, where there is
+            a choice. ``math.inf`` for an exact score, or a network with the gain ``alpha/sigma``,
+            takes all values always.
+
+    Raises:
+        ValueError: if an argument is not as above.
+    """
+    require(order >= 2, "order", order, "at least 2")
+    require(scale > 0, "scale", scale, "positive")
+    require(reach > 0, "reach", reach, "positive")
+
+    def solve(
+        score: Score, x: Tensor, path: list[Instant], noise: Noise | None = None
+    ) -> Iterator[Tensor]:
+        alpha, sigma = torch.tensor([(t.alpha, t.sigma) for t in path], dtype=torch.float64).T
+        c = torch.hypot(scale * alpha, sigma)
+        phi, gain = torch.atan2(scale * alpha, sigma), c / (scale * alpha)
+        weights = (
+            _adams_weights(phi, gain, order, reach)
+            * c[1:, None]
+            * _back(sigma * gain / c**2, order)
+        )
+        us: list[Tensor] = []
+        rows = zip(path, (c**2).tolist(), (c[1:] / c[:-1]).tolist(), weights.tolist())
+        for t, c_squared, keep, row in rows:
+            us = [plus(x, c_squared, score(x, t.now)), *us[: order - 1]]
+            x = keep * x
+            for weight, u in zip(row, us):
+                x = plus(x, weight, u)
+            yield x
+
+    return solve
+
+
+def _back(values: Tensor, n_back: int) -> Tensor:
+    """``values[i - j]`` at ``[i, j]``, for the ``n`` intervals of ``n + 1`` instants."""
+    i = torch.arange(len(values) - 1)[:, None] - torch.arange(n_back)
+    return values[i.clamp(min=0)]
+
+
+def _adams_weights(phi: Tensor, gain: Tensor, order: int, reach: float) -> Tensor:
+    """Weights of the last values of ``V``, latest first, in each step between the angles ``phi``.
+
+    A step first takes back the last prediction and corrects it, then predicts: ``(n, order)``.
+
+    Args:
+        gain: By how much ``V`` errs when a network errs by 1, at each angle.
+    """
+    j, i = torch.arange(order), torch.arange(len(phi) - 1)[:, None]
+    nodes, known, counts = _back(phi, order), i >= j, torch.arange(1, order)[:, None, None]
+    predictions = _integrals(nodes, known & (j < counts), phi[:-1], phi[1:])
+    error = (predictions.abs() * _back(gain, order)).sum(-1)
+    count = (counts[..., 0] * (error <= reach)).amax(0).clamp(min=1)
+    predict = predictions[count - 1, i[:, 0]]
+    correct = _integrals(nodes[1:], known[1:] & (j <= count[:-1, None]), phi[:-2], phi[1:-1])
+    weights = predict.clone()
+    weights[1:] += correct
+    weights[1:, 1:] -= predict[:-1, :-1]
+    return weights
+
+
+def _integrals(nodes: Tensor, known: Tensor, start: Tensor, end: Tensor) -> Tensor:
+    """Weights with which values at ``nodes`` enter the integral of the polynomial through them.
+
+    Args:
+        nodes: ``m`` problems of up to ``k`` nodes each, shape ``(m, k)``.
+        known: Which nodes there are, the first ones of each problem, shape ``(..., m, k)`` like the
+            result; the others have weight 0.
+        start: Where the integrals begin, shape ``(m,)``.
+        end: Where they end.
+    """
+    n = nodes.shape[1]
+    gauss, weights = (torch.as_tensor(v) for v in np.polynomial.legendre.leggauss(n // 2 + 1))
+    half = ((end - start) / 2)[:, None]
+    at = start[:, None] + half * (1 + gauss)  # where the rule is exact up to the degree n + 1
+    # Lagrange's polynomials: over the other nodes l, the products of (at - l) / (node - l)
+    factors = (at[:, None, None] - nodes[:, None, :, None]) / (
+        nodes[:, :, None, None] - nodes[:, None, :, None]
+    )
+    others = known[..., None, :, None] & ~torch.eye(n, dtype=torch.bool)[..., None]
+    values = torch.where(others, factors, 1).prod(-2)
+    return torch.where(known, half * (values @ weights), 0)
+
+
+def uniform(sde: SDE, n_steps: int, t_min: float = 1e-3) -> Tensor:
+    """Equal steps in time."""
+    return _from_one_to(t_min, 1 + _fractions(n_steps, t_min) * (t_min - 1))
+
+
+def log_snr(sde: SDE, n_steps: int, t_min: float = 1e-3) -> Tensor:
+    r"""Equal steps in :math:`\lambda = \log(\alpha/\sigma)` (Lu et al. 2025, Sec. 5)."""
+    high, low = _ratios(sde, t_min)
+    ratios = high * (low / high) ** _fractions(n_steps, t_min)
+    return _from_one_to(t_min, sde.time_of(ratios))
+
+
+def edm(sde: SDE, n_steps: int, t_min: float = 1e-3, rho: float = 7.0) -> Tensor:
+    r"""Equal steps in :math:`(\sigma/\alpha)^{1/\rho}` (Karras et al. 2022, Eq. 5).
+
+    Args:
+        rho: Positive: 1 is equal noise, infinity :func:`log_snr`.
+    """
+    require(rho > 0, "rho", rho, "positive")
+    if rho == math.inf:
+        return log_snr(sde, n_steps, t_min)
+    high, low = _ratios(sde, t_min)
+    ratios = torch.lerp(high ** (1 / rho), low ** (1 / rho), _fractions(n_steps, t_min)) ** rho
+    return _from_one_to(t_min, sde.time_of(ratios))
+
+
+def log_linear(sde: SDE, n_steps: int, t_min: float = 1e-3, bend: float = 0.02) -> Tensor:
+    r"""Equal steps in :math:`\operatorname{arsinh}(\tfrac{\sigma}{\alpha} / b)`, for every solver.
+
+    Above the bend ``b`` the steps are equal in the logarithm of the noise-to-signal ratio: wherever
+    the detail is, it gets its share, and no step is long. Below, where only finer detail than ``b``
+    is left to find, they are equal in the ratio itself.
+
+    Args:
+        bend: ``b``, positive; at 0 it would be :func:`log_snr`.
+    """
+    require(bend > 0, "bend", bend, "positive")
+    high, low = torch.asinh(_ratios(sde, t_min) / bend)
+    ratios = bend * torch.sinh(torch.lerp(high, low, _fractions(n_steps, t_min)))
+    return _from_one_to(t_min, sde.time_of(ratios))
+
+
+def _fractions(n_steps: int, t_min: float) -> Tensor:
+    """``n_steps + 1`` numbers from 0 to 1."""
+    require(n_steps >= 1, "n_steps", n_steps, "at least 1")
+    require(0 < t_min < 1, "t_min", t_min, "inside (0, 1)")
+    return torch.linspace(0, 1, n_steps + 1, dtype=torch.float64)
+
+
+def _ratios(sde: SDE, t_min: float) -> Tensor:
+    """The noise-to-signal ratio at 1 and at ``t_min``."""
+    ends = [sde.at(1.0), sde.at(t_min)]
+    return torch.tensor([t.sigma / t.alpha for t in ends], dtype=torch.float64)
+
+
+def _from_one_to(t_min: float, ts: Tensor) -> Tensor:
+    """``ts`` with its ends free of rounding."""
+    ts[0], ts[-1] = 1.0, t_min
+    return ts
 
 
 @torch.no_grad()
@@ -59,30 +279,48 @@ def reverse(
     sde: SDE,
     x: Tensor,
     ts: Tensor,
-    step: Step,
-    noise: Noise = torch.randn_like,
+    solver: Solver,
+    noise: Noise = randn_like,
 ) -> Iterator[Tensor]:
     """Yield the states at ``ts[1], ts[2], ...``, starting from ``x`` at ``ts[0]``.
 
     Args:
         x: The state at ``ts[0]``, shape ``(B, *event)``.
-        ts: Strictly decreasing times in [0, 1], shape ``(n + 1,)``.
+        ts: Strictly decreasing times in [0, 1], shape ``(n + 1,)``. They may end at 0.
+        solver: For instance ``walk(ancestral)``, :func:`dpm_solver_2m` or ``adams()``.
+        noise: ``noise(x)`` returns the solver's normal numbers.
 
     Raises:
-        ValueError: if ``ts`` is not as above or ``x`` holds NaN or infinity.
+        ValueError: if ``ts`` is not as above, ``x`` holds NaN or infinity, or the score returns
+            anything but a tensor like the states.
+        TypeError: if ``solver`` is no solver or ``sde`` no SDE.
+        FloatingPointError: if the states become NaN or infinite.
     """
-    for move in _path(step, sde, x, ts):
-        x = move(score, x, noise)
-        yield x
+    yield from _states(score, sde, x, ts, solver, noise)
 
 
-def _path(step: Step, sde: SDE, x: Tensor, ts: Tensor) -> list[Move]:
+def _states(
+    score: Score, sde: SDE, x: Tensor, ts: Tensor, solver: Solver, noise: Noise
+) -> Iterator[Tensor]:
+    """:func:`reverse` where no gradient is kept already: to say so at each state takes its time."""
     require_finite("x", x)
-    require_times(ts, "ts")
-    require_shape("ts", ts, "n + 1")
-    require(len(ts) >= 2, "ts", f"{len(ts)} time", "at least two times")
-    require(bool((ts.diff() < 0).all()), "ts", "others", "strictly decreasing")
-    return moves(step, sde, x, ts)
+    require_type("sde", sde, SDE, "an SDE, for instance VPSDE()")
+    if not callable(solver) or isinstance(solver, type):
+        raise TypeError(f"solver must be a solver such as walk(euler_maruyama), got {solver!r}")
+    if "s" in signature(solver).parameters:
+        raise TypeError(f"solver must be a solver, got a step: make it one by walk({solver!r})")
+    path = sde.path(ts, x)
+    last, every = len(path) - 1, 32 if values_can_be_read(x) else len(path)
+    # the states are looked at seldom, as that takes as long as a step
+    states = solver(checked(score), x, path, noise)
+    for i, x in enumerate(states, 1):
+        if (i % every == 0 or i == last) and not x.isfinite().all():
+            between = f"t = {path[(i - 1) // every * every].time:g} and {path[i].time:g}"
+            raise FloatingPointError(
+                f"the states became NaN or infinite between {between}: is the score finite there, "
+                "and are the steps short enough for it?"
+            )
+        yield x
 
 
 @torch.no_grad()
@@ -90,43 +328,49 @@ def sample(
     score: Score,
     sde: SDE,
     shape: tuple[int, ...],
-    step: Step = euler_maruyama,
+    solver: Solver = walk(euler_maruyama),
     n_steps: int = 500,
     t_min: float = 1e-3,
+    grid: Grid | None = None,
     generator: torch.Generator | None = None,
     dtype: torch.dtype | None = None,
     device: torch.device | str | None = None,
     progress: bool = False,
-    grid: Grid = uniform,
+    batch_size: int | None = None,
 ) -> Tensor:
-    """Draw samples: start from the prior, take ``n_steps`` steps from 1 to ``t_min``, and the last
-    one to 0.
+    """Draw samples: from the prior, ``n_steps`` steps from time 1 to ``t_min`` and a last one to 0.
 
-    That last one is :func:`~sdelib.score.denoise`, or the step itself if it may end at 0
-    (``step.to_zero``, as :class:`~sdelib.multistep.Adams` has it): with a one-call step, ``n_steps
-    + 1`` score calls in all.
+    With a solver of one score call a step that makes ``n_steps + 1`` calls.
 
     Args:
         shape: Shape ``(B, *event)`` of the samples.
-        step: Any :data:`~sdelib.steps.Step`, for instance ``functools.partial(euler_maruyama,
-            eta=0)``.
-        t_min: The last time, inside (0, 1): at 0 itself the score of data on a thin set does not
-            exist.
+        solver: Any :data:`Solver`, for instance ``walk(partial(euler_maruyama, eta=0))``.
+        t_min: The last time but 0, inside (0, 1); at 0 the score of thin data does not exist.
+        grid: Where the steps are taken, any :data:`Grid`; :func:`log_linear` if ``None``.
         generator: Source of all noise; it must live on ``device``.
         dtype: Of the samples; torch's default if ``None``. Likewise ``device``.
         progress: Show a progress bar.
-        grid: Where the steps are taken, any :data:`~sdelib.grids.Grid`; equal steps by default.
+        batch_size: Draw so many at a time, which bounds the memory; all at once if ``None``.
 
     Raises:
-        ValueError: if ``n_steps < 1`` or ``t_min`` lies outside (0, 1).
+        ValueError: if ``n_steps < 1``, ``batch_size < 1`` or ``t_min`` lies outside (0, 1).
+        TypeError, FloatingPointError: as :func:`reverse` does.
     """
-    ts = grid(sde, n_steps, t_min)
-    x = sde.prior_sample(shape, generator, dtype, device)
-    ts, to_zero = ts.to(x), getattr(step, "to_zero", False)
-    if to_zero:
-        ts = torch.cat([ts, ts.new_zeros(1)])
-    noise = partial(randn_like, generator=generator) if generator else torch.randn_like
-    path = _path(step, sde, x, ts)
-    for move in tqdm(path, desc="sampling") if progress else path:
-        x = move(score, x, noise)
-    return x if to_zero else denoise(score, sde, x, ts[-1])
+    require_type("sde", sde, SDE, "an SDE, for instance VPSDE()")
+    size = batch_size or max(shape[0], 1)
+    require(size >= 1, "batch_size", batch_size, "at least 1")
+    ts = torch.cat([(grid or log_linear)(sde, n_steps, t_min), torch.zeros(1, dtype=torch.float64)])
+    starts = range(0, max(shape[0], 1), size)
+    noise = partial(randn_like, generator=generator) if generator else randn_like
+    bar = tqdm(total=len(starts) * (n_steps + 1), desc="sampling") if progress else None
+    batches = []
+    for start in starts:
+        part = min(size, shape[0] - start), *shape[1:]
+        x = sde.prior_sample(part, generator, dtype, device)
+        for x in _states(score, sde, x, ts, solver, noise):  # noqa: B007, B020, the last is kept
+            if bar:
+                bar.update()
+        batches.append(x)
+    if bar:
+        bar.close()
+    return batches[0] if len(batches) == 1 else torch.cat(batches)

@@ -1,26 +1,28 @@
-r"""Scores. Exact, learned or guided, a score is one thing: a function :math:`(x, t) \mapsto
-\nabla_x \log p_t(x)`.
-"""
+r"""Scores: exact, learned or guided, each a function :math:`(x, t) \mapsto \nabla \log p_t(x)`."""
 
 from collections.abc import Callable
 
 import torch
 from torch import Tensor
+from torch.autograd.graph import get_gradient_edge
 
+from ._checks import require, require_shape, require_tensor
 from .mixtures import GaussianMixture
 from .sde import SDE, like
 
 Score = Callable[[Tensor, Tensor], Tensor]
-"""Maps states ``x`` of shape ``(B, *event)`` and times ``t`` of shape ``()`` or ``(B,)`` to a tensor shaped like ``x``."""
+"""Maps states ``(B, *event)`` and times ``()`` or ``(B,)`` to a tensor shaped like the states."""
 
 
 def exact_score(sde: SDE, target: GaussianMixture) -> Score:
-    """The true score of the mixture ``target`` carried forward by ``sde``, in the dtype and on the
-    device of ``x``.
+    """The true score of the mixture ``target`` carried forward by ``sde``.
+
+    It is computed in the dtype and on the device of the states.
     """
 
     def score(x: Tensor, t: Tensor) -> Tensor:
-        return target.to(x).perturb(*sde.kernel(t)).score(x)
+        t = t.to(x)
+        return target.to(x).perturb(sde.alpha(t), sde.sigma(t)).score(x)
 
     return score
 
@@ -28,26 +30,77 @@ def exact_score(sde: SDE, target: GaussianMixture) -> Score:
 def grad_log(log_prob: Callable[[Tensor, Tensor], Tensor]) -> Score:
     """The score of a log-density ``log_prob(x, t) -> (B,)`` by automatic differentiation.
 
-    The density need not be normalised: a constant has no gradient. A log-likelihood ``log p_t(y |
-    x)`` serves as well. Where ``x`` is being differentiated (a divergence, for instance), the score
-    can be differentiated in its turn.
+    The density need not be normalised: a constant has no gradient. A log-likelihood
+    ``log p_t(y | x)`` serves as well. Where ``x`` is being differentiated (a divergence, for
+    instance), the score can be differentiated in its turn.
+
+    Raises:
+        ValueError: if ``log_prob(x, t)`` is not differentiable in ``x``.
     """
 
     def score(x: Tensor, t: Tensor) -> Tensor:
         twice = x.requires_grad and torch.is_grad_enabled()
         with torch.enable_grad():
             x = x if twice else x.detach().requires_grad_()
-            return torch.autograd.grad(log_prob(x, t).sum(), x, create_graph=twice)[0]
+            out = log_prob(x, t)
+            require_graph("log_prob(x, t)", out, x)
+            return torch.autograd.grad(out.sum(), x, create_graph=twice)[0]
 
     return score
 
 
-def denoise(score: Score, sde: SDE, x: Tensor, t: Tensor) -> Tensor:
-    r"""The posterior mean :math:`E[x_0 \mid x_t = x] = (x + \sigma^2 \nabla \log p_t(x)) / \alpha`,
-    shaped like ``x``.
+def checked(score: Score, name: str = "score") -> Score:
+    """The same score, refusing what would be broadcast in silence, or lost to a derivative.
 
-    Tweedie's formula (Efron 2011); as the last step of a sampler it removes the noise left at
-    ``t_min``.
+    A value of another shape, or one made under ``no_grad``, detached or in numpy, would go
+    unnoticed in a sum such as the velocity of the flow.
+
+    Raises:
+        ValueError: when the value is not shaped like the states, or the states are being
+            differentiated and autograd cannot trace it back to them.
+        TypeError: when the value is no floating-point tensor.
     """
-    alpha, sigma = (like(c, x) for c in sde.kernel(t))
+
+    def like_its_states(x: Tensor, t: Tensor) -> Tensor:
+        out = score(x, t)
+        if not isinstance(out, Tensor) or out.shape != x.shape or not out.is_floating_point():
+            require_tensor(f"{name}(x, t)", out)
+            require_shape(f"{name}(x, t)", out, *x.shape)
+        if x.requires_grad and torch.is_grad_enabled():
+            require_graph(f"{name}(x, t)", out, x)
+        return out if out.dtype == x.dtype else out.to(x)
+
+    return like_its_states
+
+
+def require_graph(name: str, out: Tensor, x: Tensor) -> None:
+    """Raise ``ValueError`` unless autograd can trace ``out`` back to ``x``."""
+    todo = [get_gradient_edge(out).node] if out.requires_grad and x.requires_grad else []
+    seen, end = set(todo), get_gradient_edge(x).node if todo else None
+    while todo and end not in seen:
+        found = {node for node, _ in todo.pop().next_functions if node} - seen
+        todo, seen = todo + list(found), seen | found
+    allowed = (
+        "differentiable in x: no no_grad, inference_mode, detach or numpy inside; "
+        "where it is constant, add 0 * x"
+    )
+    require(end in seen, name, "a value that autograd cannot trace back to x", allowed)
+
+
+def denoise(score: Score, sde: SDE, x: Tensor, t: Tensor) -> Tensor:
+    r"""The posterior mean :math:`E[x_0 \mid x_t = x] = (x + \sigma^2 \nabla \log p_t(x)) / \alpha`.
+
+    Tweedie's formula (Efron 2011); shaped like ``x``.
+    """
+    alpha, sigma = like(sde.alpha(t), x), like(sde.sigma(t), x)
     return (x + sigma**2 * score(x, t)) / alpha
+
+
+def reverse_drift(score: Score, sde: SDE, x: Tensor, t: Tensor, eta: float = 1.0) -> Tensor:
+    r"""Drift of the reverse-time SDE, shaped like ``x``, or of the flow ODE at ``eta = 0``.
+
+    .. math:: f x - \tfrac{1 + \eta^2}{2}\, g^2\, \nabla \log p_t(x)
+
+    Anderson (1982); Song et al. (2021), Eq. 6 at :math:`\eta = 1`, Eq. 13 at 0.
+    """
+    return sde.drift(x, t) - (1 + eta**2) / 2 * like(sde.g(t), x) ** 2 * score(x, t)

@@ -6,33 +6,40 @@ An affine drift keeps Gaussians Gaussian, so the perturbation kernel is known in
 
 .. math:: p(x_t \mid x_0) = \mathcal N(\alpha(t)\,x_0,\ \sigma(t)^2 I),
 
-where :math:`\alpha' = f\alpha` and :math:`(\sigma^2)' = 2f\sigma^2 + g^2` with :math:`\alpha(0) =
-1`, :math:`\sigma(0) = 0` (Song et al. 2021, Eq. 29; Särkkä and Solin 2019, Eqs. 5.50-5.51). An SDE
-is therefore four functions of time: ``f``, ``g``, ``alpha``, ``sigma``.
+where :math:`\alpha' = f\alpha` and :math:`(\sigma^2)' = 2f\sigma^2 + g^2` with
+:math:`\alpha(0) = 1`, :math:`\sigma(0) = 0` (Song et al. 2021, Eq. 29; Särkkä and Solin 2019,
+Eqs. 5.50-5.51). Read the other way, :math:`\alpha` and :math:`\sigma` say all:
+
+.. math:: f = \alpha' / \alpha, \qquad g^2 = (\sigma^2)' - 2 f \sigma^2 .
 
 States ``x`` have shape ``(B, *event)``; times ``t`` have shape ``()`` or ``(B,)``. Dtype and device
-follow the tensors passed in.
+follow the states.
 """
 
-import functools
+import itertools
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
-from ._checks import require, require_finite, require_times
+from ._checks import require, require_finite, require_shape, require_tensor, require_times
 
 
 def like(c: Tensor, x: Tensor) -> Tensor:
-    """View a coefficient of shape ``()`` or ``(B,)`` so that it multiplies a state ``x`` of shape
-    ``(B, *event)``.
+    """View a coefficient of shape ``()`` or ``(B,)`` so that it multiplies a state ``x``.
+
+    Args:
+        c: Coefficient, one for all states or one for each; it takes the dtype and device of ``x``.
+        x: States, shape ``(B, *event)``.
 
     Raises:
-        ValueError: if ``c`` has any other shape, since broadcasting would then mix states or
-            events.
+        ValueError: if ``c`` has any other shape, as broadcasting would then mix states or events.
     """
+    if c.dtype != x.dtype or c.device != x.device:
+        c = c.to(x)
     if c.ndim == 0:
         return c
     if c.shape != x.shape[:1]:
@@ -42,95 +49,166 @@ def like(c: Tensor, x: Tensor) -> Tensor:
 
 
 def randn_like(x: Tensor, generator: torch.Generator | None = None) -> Tensor:
-    """Standard normal noise shaped like ``x``, from an explicit generator (``torch.randn_like``
-    takes none).
+    """Standard normal noise shaped like ``x``, whatever its memory layout, from any generator."""
+    layout = torch.contiguous_format
+    if generator is None:
+        return torch.randn_like(x, memory_format=layout)
+    return torch.empty_like(x, memory_format=layout).normal_(generator=generator)
+
+
+class Instant(NamedTuple):
+    """A time of a process and what its formulas say there.
+
+    ``time``, ``f``, ``g``, ``alpha`` and ``sigma`` are Python's numbers, of double precision for
+    every state. (At times of shape ``(B,)`` they are tensors shaped to multiply the states.)
+
+    Attributes:
+        now: The time as a score takes it: a tensor in the dtype and on the device of the states.
+        sde: The process.
     """
-    return torch.empty_like(x, memory_format=torch.contiguous_format).normal_(generator=generator)
+
+    time: float
+    f: float
+    g: float
+    alpha: float
+    sigma: float
+    now: Tensor
+    sde: "SDE"
 
 
-def _on_unit_interval(coefficient: Callable) -> Callable:
-    """Make a coefficient refuse times outside [0, 1], where its formula means nothing."""
+def transition(s: Instant, t: Instant) -> tuple[float, float]:
+    """Scale ``r`` and standard deviation ``q`` of the step ``p(x_t | x_s) = N(r x_s, q^2 I)``.
 
-    @functools.wraps(coefficient)
-    def checked(self, t: Tensor) -> Tensor:
-        require_times(t)
-        return coefficient(self, t)
+    Since the path is Markov, ``alpha_t = r alpha_s`` and ``sigma_t^2 = r^2 sigma_s^2 + q^2``.
 
-    return checked
+    Args:
+        s: The earlier instant.
+        t: The later one, or the same.
+
+    Raises:
+        ValueError: if ``s`` is later than ``t``.
+    """
+    require_order(s, t)
+    r = t.alpha / s.alpha
+    return r, abs(t.sigma**2 - (r * s.sigma) ** 2) ** 0.5  # a difference that may round below 0
+
+
+def require_order(s: Instant, t: Instant) -> None:
+    """Raise ``ValueError`` if ``s`` is later than ``t``."""
+    late = s.time > t.time
+    if late if isinstance(late, bool) else late.any():
+        require(False, "s", f"{s.time}", f"an instant not later than t = {t.time}")
 
 
 class SDE:
-    """A diffusion with affine drift, given by four functions of time.
+    """A diffusion with affine drift, given by the kernel's scale and standard deviation.
 
-    A subclass writes ``f``, ``g``, ``alpha`` and ``sigma``; each takes times of shape ``()`` or
-    ``(B,)`` and returns a tensor of that shape. Times outside [0, 1] raise ``ValueError``, anything
-    but a floating-point tensor ``TypeError``.
+    A subclass writes ``alpha`` and ``sigma``, functions of a tensor of times that return a tensor
+    of the same shape; ``f`` and ``g`` follow by differentiation. It may write these and ``time_of``
+    as well, for speed or to show them. Formulas that contradict each other are refused where they
+    are first used: by :meth:`at`, :meth:`path` and :meth:`prior_sample`.
+
+    At the end of time some of the datum must be left, ``alpha(1) > 2e-16``: steps divide by it.
     """
-
-    def __init_subclass__(cls, **kwargs):
-        super().__init_subclass__(**kwargs)
-        own = vars(cls)
-        for name in {"f", "g", "alpha", "sigma", "kernel"} & own.keys():
-            setattr(cls, name, _on_unit_interval(own[name]))
-        if {"alpha", "sigma"} & own.keys():  # inherited ones have other formulas
-            for name in {"kernel", "time_of"} - own.keys():
-                setattr(cls, name, vars(SDE)[name])
-
-    def f(self, t: Tensor) -> Tensor:
-        """Drift coefficient: the drift is ``f(t) x``."""
-        raise NotImplementedError
-
-    def g(self, t: Tensor) -> Tensor:
-        """Diffusion coefficient, a standard deviation per square root of time."""
-        raise NotImplementedError
 
     def alpha(self, t: Tensor) -> Tensor:
         """Scale of the kernel's mean: ``E[x_t | x_0] = alpha(t) x_0``."""
-        raise NotImplementedError
+        raise NotImplementedError(f"{type(self).__name__} must define alpha(self, t)")
 
     def sigma(self, t: Tensor) -> Tensor:
         """Standard deviation of the kernel ``p(x_t | x_0)``."""
-        raise NotImplementedError
+        raise NotImplementedError(f"{type(self).__name__} must define sigma(self, t)")
 
-    def kernel(self, t: Tensor) -> tuple[Tensor, Tensor]:
-        """``alpha(t)`` and ``sigma(t)`` together, for a subclass to write as well where they have
-        work in common.
-        """
-        return self.alpha(t), self.sigma(t)
+    def f(self, t: Tensor) -> Tensor:
+        """Drift coefficient: the drift is ``f(t) x``."""
+        alpha, slope = _with_slope(self.alpha, t)
+        return slope / alpha
+
+    def g(self, t: Tensor) -> Tensor:
+        """Diffusion coefficient, a standard deviation per square root of time."""
+        # sigma often starts like a square root, whose slope at 0 itself is infinite
+        t = t.clamp(min=torch.finfo(t.dtype).eps)
+        variance, slope = _with_slope(lambda t: self.sigma(t) ** 2, t)
+        return (slope - 2 * self.f(t) * variance).clamp(min=0).sqrt()
 
     def time_of(self, ratio: Tensor) -> Tensor:
-        """The time at which ``sigma(t) / alpha(t)``, the noise-to-signal ratio, is ``ratio``; 1 if
-        it never gets so large.
+        """The time at which ``sigma / alpha``, the noise-to-signal ratio, is ``ratio``, at most 1.
 
-        Found by bisection, since the ratio grows with time; a subclass may write a closed form as
-        well.
+        Found by bisection, since the ratio grows with time.
         """
         wanted = ratio.double()
         before, after = torch.zeros_like(wanted), torch.ones_like(wanted)
         for _ in range(math.ceil(math.log2(1 / torch.finfo(wanted.dtype).eps))):
             middle = (before + after) / 2
-            alpha, sigma = self.kernel(middle)
-            late = sigma > wanted * alpha
+            late = self.sigma(middle) > wanted * self.alpha(middle)
             before = torch.where(late, before, middle)
             after = torch.where(late, middle, after)
         return after.to(ratio)
+
+    def at(self, t: Tensor | float, x: Tensor | None = None) -> Instant:
+        """The instant ``t`` in numbers, or for times ``(B,)`` in tensors shaped to multiply ``x``.
+
+        Args:
+            t: Time or times in [0, 1].
+            x: States, shape ``(B, *event)``, for shape, dtype and device; by default ``t`` itself.
+
+        Raises:
+            ValueError: if a time lies outside [0, 1] or the formulas contradict each other.
+        """
+        t = t if isinstance(t, Tensor) else torch.as_tensor(t, dtype=torch.float64)
+        require_times(t)
+        x = t if x is None else x
+        if t.ndim == 0:
+            return self._instants(t.reshape(1), x)[0]
+        _require_consistent(self)
+        columns = (like(c, x) for c in self._formulas(t.double()))
+        return Instant._make([*columns, t.to(x), self])
+
+    def path(self, ts: Tensor, x: Tensor) -> list[Instant]:
+        """The instants ``ts``, the formulas evaluated once for all: what a solver walks.
+
+        Args:
+            ts: Strictly decreasing times in [0, 1], shape ``(n + 1,)``.
+            x: States, for the dtype and the device of the times that a score is given.
+
+        Raises:
+            ValueError: if ``ts`` is not as above or the formulas contradict each other.
+        """
+        require_times(ts, "ts")
+        require_shape("ts", ts, "n + 1")
+        require(len(ts) >= 2, "ts", f"{len(ts)} time", "at least two times")
+        if not (ts.diff() < 0).all():
+            i = int((ts.diff() >= 0).nonzero()[0])
+            got = f"{ts[i].item()} followed by {ts[i + 1].item()}"
+            require(False, "ts", got, "strictly decreasing")
+        return self._instants(ts, x)
+
+    def _formulas(self, t: Tensor) -> tuple[Tensor, ...]:
+        return t, self.f(t), self.g(t), self.alpha(t), self.sigma(t)
+
+    def _instants(self, ts: Tensor, x: Tensor) -> list[Instant]:
+        _require_consistent(self)
+        columns = torch.stack(self._formulas(ts.double()))
+        finite = columns.isfinite().all(0)
+        if not finite.all():
+            bad = f"others at t = {ts[~finite][0].item():g}"
+            require(False, "f, g, alpha and sigma", bad, "finite")
+        now = ts.double().to(x).unbind()
+        return list(map(Instant, *columns.tolist(), now, itertools.repeat(self)))
 
     def drift(self, x: Tensor, t: Tensor) -> Tensor:
         """``f(t) x``, shaped like ``x``."""
         return like(self.f(t), x) * x
 
     def diffuse(self, x0: Tensor, t: Tensor, z: Tensor) -> Tensor:
-        """``alpha(t) x_0 + sigma(t) z``: where the noise ``z`` takes the datum ``x_0`` by time
-        ``t``, shaped like both.
-        """
-        alpha, sigma = self.kernel(t)
-        return like(alpha, x0) * x0 + like(sigma, x0) * z
+        """``alpha(t) x_0 + sigma(t) z``: where the noise ``z`` takes the datum ``x_0`` by ``t``."""
+        require_times(t)
+        return like(self.alpha(t), x0) * x0 + like(self.sigma(t), x0) * z
 
     def perturb(
         self, x0: Tensor, t: Tensor, generator: torch.Generator | None = None
     ) -> tuple[Tensor, Tensor]:
-        """Draw ``x_t = alpha(t) x_0 + sigma(t) z`` from the kernel, in one normal draw; no path is
-        simulated.
+        """Draw ``x_t = alpha(t) x_0 + sigma(t) z`` from the kernel; no path is simulated.
 
         Args:
             x0: Data, shape ``(B, *event)``.
@@ -148,27 +226,6 @@ class SDE:
         z = randn_like(x0, generator)
         return self.diffuse(x0, t, z), z
 
-    def transition(self, s: Tensor, t: Tensor) -> tuple[Tensor, Tensor]:
-        """Scale ``r`` and standard deviation ``q`` of the step ``p(x_t | x_s) = N(r x_s, q^2 I)``,
-        for ``s <= t``.
-
-        Since the path is Markov, ``alpha(t) = r alpha(s)`` and ``sigma(t)^2 = r^2 sigma(s)^2 +
-        q^2``; ``q^2`` is a small difference of large numbers, hence the double precision inside.
-
-        Raises:
-            ValueError: if ``s > t`` or a time lies outside [0, 1].
-        """
-        require_times(s, "s")
-        require_times(t, "t")
-        if s.device.type == "cpu" and not (s <= t).all():
-            require(False, "s", f"values up to {s.max():g}", f"at most t = {t.min():g}")
-        dtype = torch.promote_types(s.dtype, t.dtype)
-        s, t = s.double(), t.double()
-        (alpha_s, sigma_s), (alpha_t, sigma_t) = self.kernel(s), self.kernel(t)
-        r = alpha_t / alpha_s
-        q = (sigma_t**2 - (r * sigma_s) ** 2).clamp(min=0).sqrt()
-        return r.to(dtype), q.to(dtype)
-
     def prior_sample(
         self,
         shape: tuple[int, ...],
@@ -176,33 +233,81 @@ class SDE:
         dtype: torch.dtype | None = None,
         device: torch.device | str | None = None,
     ) -> Tensor:
-        """Draw ``x_1`` from the prior ``N(0, sigma(1)^2 I)``, what is left of the kernel once
-        ``alpha(1)`` is neglected.
+        """Draw ``x_1`` from the prior ``N(0, sigma(1)^2 I)``, the kernel without its mean.
 
         (For VP the paper writes ``N(0, I)``; ``sigma(1)`` differs from 1 by less than 3e-5 there.)
         """
+        _require_consistent(self)
         z = torch.randn(shape, generator=generator, dtype=dtype, device=device)
-        return self.sigma(z.new_ones(())) * z
+        return like(self.sigma(_one()), z) * z
 
     def prior_log_prob(self, x: Tensor) -> Tensor:
         """Log-density of the prior at ``x`` of shape ``(B, *event)``, in nats, shape ``(B,)``."""
-        return (
-            torch.distributions.Normal(0.0, self.sigma(x.new_ones(())))
-            .log_prob(x)
-            .flatten(1)
-            .sum(1)
-        )
+        sigma = self.sigma(_one()).item()
+        log_density = -((x / sigma) ** 2) / 2 - math.log(sigma * math.sqrt(2 * math.pi))
+        return log_density.flatten(1).sum(1)
+
+
+def _one() -> Tensor:
+    return torch.ones((), dtype=torch.float64)
+
+
+def _with_slope(function: Callable[[Tensor], Tensor], t: Tensor) -> tuple[Tensor, Tensor]:
+    """``function(t)`` and its derivative, for a function of each time alone."""
+    t = t.contiguous()  # an expanded one is refused
+    value, slope = torch.func.jvp(function, (t,), (torch.ones_like(t),))[:2]
+    return value, slope
+
+
+def _require_consistent(sde: SDE) -> None:
+    """Refuse formulas that do not belong together, by central differences, once for each SDE."""
+    if vars(sde).get("_consistent"):
+        return
+    name, step = type(sde).__name__, 1e-5
+    t = torch.tensor([0.0, 0.1, 0.3, 0.5, 0.7, 0.9, 1.0], dtype=torch.float64)
+    for formula in ("alpha", "sigma", "f", "g"):
+        out = getattr(sde, formula)(t)
+        require_tensor(f"{name}.{formula}(t)", out)
+        require_shape(f"{name}.{formula}(t) at times of shape ({len(t)},)", out, len(t))
+    alpha, sigma = sde.alpha(t), sde.sigma(t)
+    start = f"alpha = {alpha[0]:g}, sigma = {sigma[0]:g}"
+    is_data = (alpha[0] - 1).abs() < 1e-3 and 0 <= sigma[0] <= 1e-2 * sigma[-1]
+    require(bool(is_data), f"{name} at t = 0", start, "the data: alpha = 1, sigma = 0")
+    require(
+        bool(alpha[-1] > torch.finfo(t.dtype).eps),
+        f"{name}.alpha(1)",
+        f"{alpha[-1]:.2g}",
+        "above 2e-16, so that some of the datum is left; let the schedule end a little earlier, "
+        "for instance alpha(0.999 t) and sigma(0.999 t)",
+    )
+    t = t[1:-1]
+    high, low = t + step, t - step
+    slope = (sde.alpha(high) - sde.alpha(low)) / (2 * step)
+    growth = (sde.sigma(high) ** 2 - sde.sigma(low) ** 2) / (2 * step)
+    f = slope / sde.alpha(t)
+    for formula, found, wanted, rule in (
+        ("f(t)", sde.f(t), f, "alpha' / alpha"),
+        ("g(t)^2", sde.g(t) ** 2, growth - 2 * f * sde.sigma(t) ** 2, "(sigma^2)' - 2 f sigma^2"),
+        ("time_of(sigma(t) / alpha(t))", sde.time_of(sde.sigma(t) / sde.alpha(t)), t, "t"),
+    ):
+        off = (found - wanted).abs() > 1e-3 * (wanted.abs() + wanted.abs().max())
+        if off.any():
+            i = int(off.nonzero()[0])
+            allowed = f"{rule} = {wanted[i]:.4g} at t = {t[i]:g}, to fit alpha and sigma"
+            require(False, f"{name}.{formula}", f"{found[i]:.4g}", allowed)
+    vars(sde)["_consistent"] = True  # also where the class is frozen
 
 
 @dataclass(frozen=True)
 class VESDE(SDE):
     r"""Variance exploding SDE, the limit of SMLD (Song et al. 2021, Eqs. 9 and 30).
 
-    With the geometric schedule :math:`\varsigma(t) = \sigma_{\min}(\sigma_{\max}/\sigma_{\min})^t`
-    the SDE :math:`\mathrm dx = \sqrt{\mathrm d\varsigma^2/\mathrm dt}\,\mathrm dw` has the kernel
-    variance :math:`\varsigma(t)^2 - \varsigma(0)^2`. That is the ``sigma(t)**2`` here, so
-    ``sigma(0) = 0``; the paper's Eq. 31 counts the jump from 0 to :math:`\varsigma(0)` as well (its
-    App. C), which matters only near ``t = 0``.
+    With the geometric schedule
+    :math:`\varsigma(t) = \sigma_{\min}(\sigma_{\max}/\sigma_{\min})^t` the SDE
+    :math:`\mathrm dx = \sqrt{\mathrm d\varsigma^2/\mathrm dt}\,\mathrm dw` has the kernel variance
+    :math:`\varsigma(t)^2 - \varsigma(0)^2`. That is the ``sigma(t)**2`` here, so ``sigma(0) = 0``;
+    the paper's Eq. 31 counts the jump from 0 to :math:`\varsigma(0)` as well (its App. C), which
+    matters only near ``t = 0``.
 
     Args:
         sigma_min: Noise scale at ``t = 0``, positive.
@@ -218,12 +323,8 @@ class VESDE(SDE):
 
     def __post_init__(self):
         require(self.sigma_min > 0, "sigma_min", self.sigma_min, "positive")
-        require(
-            self.sigma_min < self.sigma_max < math.inf,
-            "sigma_max",
-            self.sigma_max,
-            f"finite and above sigma_min = {self.sigma_min}",
-        )
+        allowed = f"finite and above sigma_min = {self.sigma_min}"
+        require(self.sigma_min < self.sigma_max < math.inf, "sigma_max", self.sigma_max, allowed)
 
     @property
     def log_ratio(self) -> float:
@@ -240,7 +341,12 @@ class VESDE(SDE):
         return torch.ones_like(t)
 
     def sigma(self, t: Tensor) -> Tensor:
-        return self.sigma_min * torch.expm1(2 * t * self.log_ratio).sqrt()
+        # the exponential stays out of the root, where its square would overflow half precision
+        grown = t * self.log_ratio
+        return self.sigma_min * grown.exp() * (-torch.expm1(-2 * grown)).sqrt()
+
+    def time_of(self, ratio: Tensor) -> Tensor:
+        return (torch.log1p((ratio / self.sigma_min) ** 2) / (2 * self.log_ratio)).clamp(max=1)
 
 
 @dataclass(frozen=True)
@@ -248,8 +354,9 @@ class VPSDE(SDE):
     r"""Variance preserving SDE, the limit of DDPM (Song et al. 2021, Eqs. 11 and 32-33).
 
     :math:`\mathrm dx = -\tfrac12\beta(t)\,x\,\mathrm dt + \sqrt{\beta(t)}\,\mathrm dw` with
-    :math:`\beta(t) = \beta_{\min} + t(\beta_{\max} - \beta_{\min})` and :math:`B(t) = \int_0^t
-    \beta`; the kernel has :math:`\alpha = e^{-B/2}` and :math:`\sigma^2 = 1 - e^{-B}`.
+    :math:`\beta(t) = \beta_{\min} + t(\beta_{\max} - \beta_{\min})` and
+    :math:`B(t) = \int_0^t \beta`; the kernel has :math:`\alpha = e^{-B/2}` and
+    :math:`\sigma^2 = 1 - e^{-B}`.
 
     Args:
         beta_min: Noise rate at ``t = 0``, positive.
@@ -264,12 +371,8 @@ class VPSDE(SDE):
 
     def __post_init__(self):
         require(self.beta_min > 0, "beta_min", self.beta_min, "positive")
-        require(
-            self.beta_min <= self.beta_max < math.inf,
-            "beta_max",
-            self.beta_max,
-            f"finite and at least beta_min = {self.beta_min}",
-        )
+        allowed = f"finite and at least beta_min = {self.beta_min}"
+        require(self.beta_min <= self.beta_max < math.inf, "beta_max", self.beta_max, allowed)
 
     def beta(self, t: Tensor) -> Tensor:
         """Noise rate ``beta(t)``."""
@@ -291,14 +394,12 @@ class VPSDE(SDE):
     def sigma(self, t: Tensor) -> Tensor:
         return (-torch.expm1(-self.int_beta(t))).sqrt()
 
-    def kernel(self, t: Tensor) -> tuple[Tensor, Tensor]:
-        b = self.int_beta(t)
-        return torch.exp(b / -2), (-torch.expm1(-b)).sqrt()
-
     def time_of(self, ratio: Tensor) -> Tensor:
-        b = torch.log1p(ratio**2)  # int_beta at that time
-        slope = self.beta_max - self.beta_min
-        root = (self.beta_min**2 + 2 * slope * b).sqrt()
+        return self._time_of_int_beta(torch.log1p(ratio**2))
+
+    def _time_of_int_beta(self, b: Tensor) -> Tensor:
+        """The time at which ``B(t) = b``, at most 1: the root of a quadratic equation."""
+        root = (self.beta_min**2 + 2 * (self.beta_max - self.beta_min) * b).sqrt()
         return (2 * b / (self.beta_min + root)).clamp(max=1)
 
 
@@ -315,3 +416,65 @@ class SubVPSDE(VPSDE):
 
     def sigma(self, t: Tensor) -> Tensor:
         return -torch.expm1(-self.int_beta(t))
+
+    def time_of(self, ratio: Tensor) -> Tensor:
+        return self._time_of_int_beta(2 * torch.asinh(ratio / 2))  # the ratio is 2 sinh(B / 2)
+
+
+@dataclass(frozen=True)
+class CosineSDE(SDE):
+    r"""The variance preserving SDE of the cosine schedule (Nichol and Dhariwal 2021, Eq. 17).
+
+    :math:`\alpha = \cos\omega t`, :math:`\sigma = \sin\omega t`: the angle of noise to signal grows
+    evenly, up to :math:`\omega = \arccos\alpha(1)`. (Their offset at the start is left out.)
+
+    Args:
+        alpha_end: ``alpha(1)``, in (0, 1).
+
+    Raises:
+        ValueError: if ``alpha_end`` lies outside (0, 1).
+    """
+
+    alpha_end: float = 1e-3
+
+    def __post_init__(self):
+        require(0 < self.alpha_end < 1, "alpha_end", self.alpha_end, "inside (0, 1)")
+
+    def alpha(self, t: Tensor) -> Tensor:
+        return torch.cos(math.acos(self.alpha_end) * t)
+
+    def sigma(self, t: Tensor) -> Tensor:
+        return torch.sin(math.acos(self.alpha_end) * t)
+
+    def time_of(self, ratio: Tensor) -> Tensor:
+        return (torch.atan(ratio) / math.acos(self.alpha_end)).clamp(max=1)
+
+
+@dataclass(frozen=True)
+class FlowSDE(SDE):
+    r"""The SDE whose flow is that of straight paths, :math:`\alpha = 1 - t`, :math:`\sigma = t`.
+
+    This is flow matching with a Gaussian source (Lipman et al. 2023, their optimal transport paths;
+    Liu et al. 2023), with time running from data to noise. The straight line ends just above 0, at
+    ``alpha(1) = alpha_end``: at 0 the drift would be infinite.
+
+    Args:
+        alpha_end: ``alpha(1)``, in (0, 1).
+
+    Raises:
+        ValueError: if ``alpha_end`` lies outside (0, 1).
+    """
+
+    alpha_end: float = 1e-3
+
+    def __post_init__(self):
+        require(0 < self.alpha_end < 1, "alpha_end", self.alpha_end, "inside (0, 1)")
+
+    def alpha(self, t: Tensor) -> Tensor:
+        return 1 - (1 - self.alpha_end) * t
+
+    def sigma(self, t: Tensor) -> Tensor:
+        return 1 * t
+
+    def time_of(self, ratio: Tensor) -> Tensor:
+        return (ratio / (1 + (1 - self.alpha_end) * ratio)).clamp(max=1)

@@ -6,9 +6,17 @@ import pytest
 import torch
 
 from sdelib.mixtures import GaussianMixture
-from sdelib.sde import VESDE, VPSDE, SubVPSDE
+from sdelib.sde import VESDE, VPSDE, CosineSDE, FlowSDE, SubVPSDE
 
-SDES = [VESDE(), VESDE(0.1, 10.0), VPSDE(), VPSDE(1.0, 1.0), SubVPSDE()]
+SDES = [
+    VESDE(),
+    VESDE(0.1, 10.0),
+    VPSDE(),
+    VPSDE(1.0, 1.0),
+    SubVPSDE(),
+    CosineSDE(0.01),
+    FlowSDE(0.01),
+]
 
 
 @pytest.fixture(params=SDES, ids=str)

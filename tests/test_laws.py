@@ -1,25 +1,157 @@
-"""The laws of samplers without Monte Carlo, against Gaussians, whose every step is a closed
-form.
-"""
+"""Laws on the line and what samplers make of them, against normal laws and their closed forms."""
 
 import math
 from functools import partial
 
 import pytest
 import torch
+from scipy import stats
 from torch.testing import assert_close
 
 from sdelib.data import deck_mixture
-from sdelib.grids import log_snr
-from sdelib.laws import REACH, propagate, sampler_law, spread, tabulate
+from sdelib.laws import REACH, Law, _refine, propagate, sampler_law, spread, tabulate
 from sdelib.mixtures import GaussianMixture
-from sdelib.samplers import annealed_langevin, chain, euler_maruyama, langevin, reverse
-from sdelib.score import denoise, exact_score
+from sdelib.samplers import adams, log_linear, reverse, uniform, walk
+from sdelib.score import exact_score
 from sdelib.sde import VPSDE
+from sdelib.steps import ancestral, annealed_langevin, euler_maruyama
 
 
 def normal_law(std, n):
-    return tabulate(lambda x: -((x[:, 0] / std) ** 2) / 2, REACH * std, n)
+    return tabulate(lambda x: -((x[:, 0] / std) ** 2) / 2, 8 * std, n)
+
+
+def test_a_tabulated_normal_has_the_moments_of_a_normal():
+    law = normal_law(torch.tensor(2.5), 500)
+    x = law.x[:, 0]
+    moments = torch.stack([(law.weights * x**k).sum() for k in range(5)])
+    assert_close(moments, torch.tensor([1.0, 0.0, 2.5**2, 0.0, 3 * 2.5**4]), rtol=1e-10, atol=1e-10)
+
+
+def test_distances_of_a_shifted_and_of_a_scaled_normal():
+    target = GaussianMixture(torch.ones(1), torch.zeros(1, 1), torch.ones(1, 1))
+    law = normal_law(torch.ones(()), 4000)
+    shifted, scaled = law.push(lambda x: x + 0.1), law.push(lambda x: 1.2 * x)
+    assert_close(shifted.wasserstein(target), 0.1, rtol=1e-6, atol=0)
+    assert_close(scaled.wasserstein(target), 0.2 * math.sqrt(2 / math.pi), rtol=1e-4, atol=0)
+    assert_close(shifted.kolmogorov(target), 2 * stats.norm.cdf(0.05) - 1, rtol=1e-4, atol=0)
+
+
+def test_a_law_can_be_the_target_of_another():
+    law = normal_law(torch.tensor(1.0), 4000)
+    assert_close(law.wasserstein(law), 0.0, rtol=0, atol=1e-9)
+    assert_close(law.push(lambda x: x + 0.1).wasserstein(law), 0.1, rtol=1e-6, atol=0)
+    assert_close(
+        law.push(lambda x: x + 0.1).kolmogorov(law), 2 * stats.norm.cdf(0.05) - 1, rtol=1e-4, atol=0
+    )
+
+
+def normal_target(mean, std):
+    return GaussianMixture(torch.ones(1), torch.full((1, 1), mean), torch.full((1, 1), std**2))
+
+
+def as_law(target, n):
+    return tabulate(target.log_prob, torch.tensor(14.0), n)
+
+
+@pytest.mark.parametrize(
+    "as_target", [lambda target: target, partial(as_law, n=3333)], ids=["mixture", "law"]
+)
+def test_total_variation_and_kl_of_normals_are_the_closed_forms(as_target):
+    # the densities of N(0, 1) and N(0, s^2) cross at +-c
+    law, m, s = as_law(normal_target(0.0, 1.0), 4000), 0.3, 1.5
+    c, cdf = math.sqrt(2 * math.log(s) * s**2 / (s**2 - 1)), stats.norm.cdf
+    shifted, scaled = as_target(normal_target(m, 1.0)), as_target(normal_target(0.0, s))
+    assert_close(law.total_variation(shifted), 2 * cdf(m / 2) - 1, rtol=1e-5, atol=0)
+    assert_close(law.total_variation(scaled), 2 * (cdf(c) - cdf(c / s)), rtol=1e-5, atol=0)
+    assert_close(law.kl(shifted), m**2 / 2, rtol=1e-9, atol=0)
+    assert_close(law.kl(scaled), (1 / s**2 - 1) / 2 + math.log(s), rtol=1e-9, atol=0)
+    assert_close(
+        as_law(normal_target(0.0, s), 4000).kl(as_target(normal_target(0.0, 1.0))),
+        (s**2 - 1) / 2 - math.log(s),
+        rtol=1e-9,
+        atol=0,
+    )
+
+
+def test_the_log_density_of_a_law_is_that_of_its_target():
+    target = deck_mixture()
+    x = torch.linspace(-6, 6, 777)[:, None]
+    errors = [
+        (as_law(target, n).log_prob(x) - target.log_prob(x)).abs().max().item()
+        for n in (1001, 2001)
+    ]
+    assert errors[1] < errors[0] / 12 and errors[1] < 1e-5  # the fourth order of a cubic spline
+    assert (as_law(target, 100).log_prob(torch.tensor([[-15.0], [15.0]])) == -math.inf).all()
+
+
+def test_uneven_nodes_know_their_density():
+    # with u = asinh(x) uniform and the density of u, the law of x is N(0, 1) on nodes that grow
+    # apart
+    target = normal_target(0.0, 1.0)
+    even = tabulate(
+        lambda u: target.log_prob(u.sinh()) + u[:, 0].cosh().log(), torch.tensor(3.0), 4000
+    )
+    law = even.push(torch.sinh)
+    x = torch.linspace(-4, 4, 99)[:, None]
+    assert_close(law.log_prob(x), target.log_prob(x), rtol=0, atol=1e-5)
+    assert law.total_variation(target) < 1e-5 and abs(law.kl(target)) < 1e-5
+
+
+def test_an_increasing_map_changes_neither_total_variation_nor_kl():
+    law, other = as_law(normal_target(0.0, 1.0), 6000), as_law(normal_target(0.2, 1.1), 6000)
+    pushed, other_pushed = (each.push(torch.sinh) for each in (law, other))
+    assert_close(
+        pushed.total_variation(other_pushed), law.total_variation(other), rtol=1e-4, atol=0
+    )
+    assert_close(pushed.kl(other_pushed), law.kl(other), rtol=1e-4, atol=0)
+
+
+def test_mass_out_of_reach_counts():
+    half = Law(
+        *(part[1000:] for part in as_law(normal_target(0.0, 1.0), 2001))
+    )  # the right half, of mass 1/2
+    half = Law(half.x, half.weights / half.weights.sum())
+    assert_close(
+        half.total_variation(normal_target(0.0, 1.0)), 0.5, rtol=0, atol=5e-3
+    )  # half a node at the edge
+    assert as_law(normal_target(0.0, 1.0), 2001).kl(half) == math.inf
+    assert_close(half.kl(normal_target(0.0, 1.0)), math.log(2), rtol=0, atol=2e-2)
+
+
+def test_a_deterministic_step_keeps_the_weights():
+    law = Law(torch.tensor([[0.0], [1.0]]), torch.tensor([0.25, 0.75]))
+    moved = law.push(lambda x: 2 * x + 1)
+    assert_close(moved.x, torch.tensor([[1.0], [3.0]]))
+    assert moved.weights is law.weights
+    assert_close(law.levels, torch.tensor([0.125, 0.625]))
+
+
+@pytest.mark.parametrize("factor", [1, 2, 7])
+def test_a_refined_law_is_the_same_law(factor):
+    target, coarse = deck_mixture(), as_law(deck_mixture(), 150)
+    fine = _refine(coarse, factor)
+    assert len(fine.x) == factor * 149 + 1
+    assert_close(fine.weights.sum().item(), 1.0)
+    assert_close(fine.x[::factor], coarse.x)
+    density = fine.weights / fine.spacing
+    assert_close(density[1:-1], target.log_prob(fine.x).exp()[1:-1], rtol=0, atol=1e-9)
+
+
+def test_a_refined_law_has_no_negative_mass():
+    # far out the Fourier series rounds to either sign, and a node of negative mass has no
+    # log-density
+    fine = _refine(as_law(deck_mixture(), 150), 7)
+    assert fine.weights.min() >= 0
+
+
+def test_a_law_with_waves_too_short_to_refine_is_refused():
+    # a width of half a step between nodes: its Fourier series has not died out at the shortest wave
+    with pytest.raises(ValueError, match="per_std must be larger"):
+        _refine(tabulate(normal_target(0.0, 0.2).log_prob, torch.tensor(8.0), 41), 2)
+
+
+# What a sampler makes of a law
 
 
 def test_spread_is_exact_for_a_linear_gaussian_step():
@@ -40,10 +172,6 @@ def test_spread_allows_noise_that_depends_on_the_state():
     assert_close((after.weights * after.x[:, 0] ** 2).sum(), expected, rtol=1e-6, atol=0)
 
 
-def normal_target(mean, std):
-    return GaussianMixture(torch.ones(1), torch.full((1, 1), mean), torch.full((1, 1), std**2))
-
-
 def test_the_start_replaces_the_prior():
     # From p_1 itself a Gaussian target has no prior error: what is left is less than what the prior
     # leaves
@@ -53,7 +181,9 @@ def test_the_start_replaces_the_prior():
     )
     one, score = torch.ones(()), exact_score(sde, target)
     p_1 = tabulate(target.perturb(sde.alpha(one), sde.sigma(one)).log_prob, 10 * one)
-    from_prior, from_p_1 = (sampler_law(score, sde, n_steps=200, start=law) for law in (None, p_1))
+    from_prior, from_p_1 = (
+        sampler_law(score, sde, n_steps=200, start=law, grid=uniform) for law in (None, p_1)
+    )
     assert from_p_1.wasserstein(target) < 0.01 < 0.1 < from_prior.wasserstein(target)
 
 
@@ -62,65 +192,89 @@ def test_nodes_too_coarse_for_the_noise_are_refused():
     with pytest.raises(ValueError, match="per_std must be larger"):
         spread(law, law.x, torch.full_like(law.x, 0.1), per_std=5)
     with pytest.raises(ValueError, match="per_std must be larger"):
-        sampler_law(exact_score(sde, deck_mixture()), sde, euler_maruyama, n_steps=10, per_std=1.0)
+        sampler_law(exact_score(sde, deck_mixture()), sde, n_steps=10, per_std=1.0, grid=uniform)
 
 
 def test_a_corrector_of_small_steps_gets_the_nodes_it_needs():
     # its noise is a twentieth of the predictor's, and the law does not depend on how many nodes
     # that one laid
-    sde, step = VPSDE(), chain(euler_maruyama, partial(annealed_langevin, snr=0.05))
+    sde, solver = VPSDE(), walk(euler_maruyama, partial(annealed_langevin, snr=0.05))
+    target = deck_mixture()
     few, many = (
-        sampler_law(exact_score(sde, deck_mixture()), sde, step, 20, 1e-2, per_std=n)
+        sampler_law(exact_score(sde, target), sde, solver, 20, 1e-2, per_std=n, grid=uniform)
         for n in (4, 16)
     )
-    assert_close(
-        few.wasserstein(deck_mixture()), many.wasserstein(deck_mixture()), rtol=1e-5, atol=0
-    )
+    assert_close(few.wasserstein(target), many.wasserstein(target), rtol=1e-5, atol=0)
 
 
 def test_noise_after_a_deterministic_step_gets_them_as_well():
-    # Euler's flow moves the nodes apart; N(0, 1) stays normal under linear steps, so its variance
-    # is a closed form
-    sde, one = VPSDE(1.0, 1.0), torch.ones(())
-    target, snr = normal_target(0.0, 1.0), 0.02
-    step = chain(partial(euler_maruyama, eta=0), partial(annealed_langevin, snr=snr))
-    ts, size = torch.tensor([1.0, 0.5]), 2 * (snr * sde.sigma(one / 2)) ** 2
-    law = propagate(normal_law(one, 100), exact_score(sde, target), sde, step, ts)
-    variance = (
-        1 - size
-    ) ** 2 + 2 * size  # N(0, 1) is stationary, its score is -x, and the flow stands still
+    # Euler's flow moves the nodes apart; N(0, 1) is stationary under it, its score is -x, so after
+    # the corrector's linear step the variance is a closed form
+    sde, one, snr = VPSDE(1.0, 1.0), torch.ones(()), 0.02
+    score, law = exact_score(sde, normal_target(0.0, 1.0)), normal_law(one, 100)
+    path = sde.path(torch.tensor([1.0, 0.5]), law.x)
+    size = 2 * (snr * path[1].sigma) ** 2
+    steps = partial(euler_maruyama, eta=0), partial(annealed_langevin, snr=snr)
+    law = propagate(law, score, path, *steps)
+    variance = torch.tensor((1 - size) ** 2 + 2 * size)
     assert_close((law.weights * law.x[:, 0] ** 2).sum(), variance, rtol=1e-8, atol=0)
 
 
-@pytest.mark.parametrize("step", [langevin, partial(annealed_langevin, n_steps=2)])
+def self_normalised(score, x, t, s, noise):
+    """The paper's Langevin step, whose size depends on its noise."""
+    gradient, z = score(x, s.now), noise(x)
+    size = 2 * (0.16 * z / gradient) ** 2
+    return x + size * gradient + (2 * size).sqrt() * z
+
+
+@pytest.mark.parametrize("step", [self_normalised, partial(annealed_langevin, n_steps=2)])
 @pytest.mark.parametrize(
-    "wrap", [lambda step: step, lambda step: chain(euler_maruyama, step)], ids=["alone", "chained"]
+    "wrap", [walk, partial(walk, ancestral), lambda step: walk(walk(ancestral, step), ancestral)]
 )
 def test_a_step_whose_law_two_probes_do_not_tell_is_refused(step, wrap):
-    # the size of a Langevin step may depend on its noise, and two draws add in squares, not in
-    # lengths
+    # and two draws add in squares, not in lengths
     sde = VPSDE()
-    with pytest.raises(ValueError, match="step must be one that adds one draw of noise"):
-        sampler_law(exact_score(sde, deck_mixture()), sde, wrap(step), n_steps=5)
+    with pytest.raises(ValueError, match="step must be a step that adds one draw of noise"):
+        sampler_law(exact_score(sde, deck_mixture()), sde, wrap(step), 5, grid=uniform)
 
 
-def test_the_sampler_law_is_the_law_of_sample():
-    # the same nodes through sample's own loop, on another grid than the usual, and denoised in the
-    # end
+@pytest.mark.parametrize("solver", [walk(partial(euler_maruyama, eta=0)), adams()])
+def test_the_sampler_law_is_the_law_of_sample(solver):
+    # the same nodes through reverse's loop, on the default grid, and denoised in the end
     sde, target = VPSDE(), deck_mixture()
-    score, flow = exact_score(sde, target), partial(euler_maruyama, eta=0)
-    law = sampler_law(score, sde, flow, 10, 0.05, grid=log_snr)
-    x, ts = (
-        tabulate(sde.prior_log_prob, REACH * sde.sigma(torch.ones(()))).x,
-        log_snr(sde, 10, 0.05),
-    )
-    *_, x = reverse(score, sde, x, ts, flow)
-    assert_close(law.x, denoise(score, sde, x, ts[-1]))
+    score = exact_score(sde, target)
+    law = sampler_law(score, sde, solver, 10, 0.05)
+    x = tabulate(sde.prior_log_prob, REACH * sde.sigma(torch.ones(()))).x
+    *_, x = reverse(score, sde, x, torch.cat([log_linear(sde, 10, 0.05), torch.zeros(1)]), solver)
+    assert_close(law.x, x)
+
+
+def test_a_step_may_differentiate_the_score():
+    # x + h^2 / 2 (d score / dx) score and the like: the law's two probes share no graph
+    def second_order(score, x, t, s, noise):
+        with torch.enable_grad():
+            x = x.detach().requires_grad_()
+            (slope,) = torch.autograd.grad(score(x, t.now).sum(), x)
+        return ancestral(score, x.detach(), t, s, noise) + 1e-3 * slope
+
+    sde = VPSDE()
+    law = sampler_law(exact_score(sde, deck_mixture()), sde, walk(second_order), 10, grid=uniform)
+    assert law.wasserstein(deck_mixture()) < 0.5
 
 
 def test_a_step_that_folds_the_line_is_refused():
-    def mirror(score, sde, x, t, s, noise=torch.randn_like):
+    def mirror(score, x, t, s, noise):
         return -x
 
-    with pytest.raises(ValueError, match="step must be increasing in x, got one that folds mass"):
-        propagate(normal_law(torch.ones(()), 200), None, VPSDE(), mirror, torch.tensor([1.0, 0.5]))
+    law, sde = normal_law(torch.ones(()), 200), VPSDE()
+    with pytest.raises(ValueError, match="steps must be increasing in x, got ones that fold mass"):
+        propagate(law, lambda x, t: -x, sde.path(torch.tensor([1.0, 0.5]), law.x), mirror)
+
+
+def test_a_solver_that_draws_noise_of_its_own_has_no_law():
+    def restless(score, x, path, noise):
+        for _ in path[1:]:
+            yield x + noise(x)
+
+    with pytest.raises(ValueError, match="solver must be a walk, or one that draws no noise"):
+        sampler_law(lambda x, t: -x, VPSDE(), restless, 5)

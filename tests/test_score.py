@@ -1,10 +1,10 @@
 """Exact scores against automatic differentiation; Tweedie's formula against Bayes' rule."""
 
+import pytest
 import torch
 from torch.testing import assert_close
 
-from sdelib.samplers import reverse_drift
-from sdelib.score import denoise, exact_score, grad_log
+from sdelib.score import denoise, exact_score, grad_log, reverse_drift
 
 
 def test_exact_score_is_the_gradient_of_log_prob(sde, target):
@@ -73,3 +73,23 @@ def test_the_translations_of_the_notation_page(sde, target):
         torch.func.jvp(c, (t,), (torch.ones(()),)) for c in (sde.alpha, sde.sigma)
     )
     assert_close(reverse_drift(score, sde, x, t, eta=0), alpha_rate * x0 + sigma_rate * z)
+
+
+def test_states_of_single_precision_stay_so_at_times_of_double_precision(sde, target):
+    x, score = torch.randn(3, 2, dtype=torch.float32), exact_score(sde, target)
+    for t in (torch.tensor(0.5), torch.tensor([0.2, 0.5, 0.9])):
+        for value in (score(x, t), denoise(score, sde, x, t), reverse_drift(score, sde, x, t)):
+            assert value.dtype == torch.float32 and value.isfinite().all()
+
+
+def test_drifts_take_a_time_for_each_state(sde, target):
+    x, ts, score = torch.randn(3, 2), torch.tensor([0.2, 0.5, 0.9]), exact_score(sde, target)
+    for of in (reverse_drift, denoise):
+        alone = [of(score, sde, x[i : i + 1], t) for i, t in enumerate(ts)]
+        assert_close(of(score, sde, x, ts), torch.cat(alone))
+
+
+def test_a_density_that_autograd_cannot_follow_is_refused():
+    for log_prob in (lambda x, t: -x.detach().square().sum(1), lambda x, t: torch.zeros(len(x))):
+        with pytest.raises(ValueError, match=r"log_prob\(x, t\) must be differentiable in x"):
+            grad_log(log_prob)(torch.randn(3, 2), torch.tensor(0.5))

@@ -1,13 +1,25 @@
 """Every SDE's kernel against its own f and g, and against the paper's closed forms."""
 
+import copy
 import math
+import pickle
 
 import pytest
 import torch
 from scipy import integrate
 from torch.testing import assert_close
 
-from sdelib.sde import SDE, VESDE, VPSDE, SubVPSDE, like
+from sdelib.sde import (
+    SDE,
+    VESDE,
+    VPSDE,
+    CosineSDE,
+    FlowSDE,
+    SubVPSDE,
+    like,
+    randn_like,
+    transition,
+)
 
 
 def derivative(function, t):
@@ -18,9 +30,8 @@ def test_kernel_solves_the_moment_odes(sde):
     # d alpha / dt = f alpha,  d sigma^2 / dt = 2 f sigma^2 + g^2
     t = torch.linspace(0.02, 1, 25)
     assert_close(derivative(sde.alpha, t), sde.f(t) * sde.alpha(t))
-    assert_close(
-        derivative(lambda t: sde.sigma(t) ** 2, t), 2 * sde.f(t) * sde.sigma(t) ** 2 + sde.g(t) ** 2
-    )
+    growth = derivative(lambda t: sde.sigma(t) ** 2, t)
+    assert_close(growth, 2 * sde.f(t) * sde.sigma(t) ** 2 + sde.g(t) ** 2)
 
 
 def test_kernel_starts_at_the_data(sde):
@@ -52,28 +63,47 @@ def test_transition_by_quadrature(sde):
         return (sde.g(u) * sde.alpha(t) / sde.alpha(u)).item() ** 2
 
     variance, _ = integrate.quad(remaining, s, t)
-    r, q = sde.transition(s, t)
-    assert math.isclose(r, math.exp(log_r), rel_tol=1e-9) and math.isclose(
-        q**2, variance, rel_tol=1e-8
-    )
+    r, q = transition(sde.at(s), sde.at(t))
+    assert math.isclose(r, math.exp(log_r), rel_tol=1e-9)
+    assert math.isclose(q**2, variance, rel_tol=1e-8)
 
 
 def test_transitions_compose(sde):
     # p(x_t | x_u) = int p(x_t | x_s) p(x_s | x_u) dx_s, and the kernel is the transition from 0
-    u, s, t = torch.tensor([0.1, 0.4, 0.9])
-    (r1, q1), (r2, q2), (r, q) = sde.transition(u, s), sde.transition(s, t), sde.transition(u, t)
-    assert_close(r1 * r2, r)
-    assert_close((r2 * q1) ** 2 + q2**2, q**2)
-    assert_close(sde.transition(torch.zeros(()), t), (sde.alpha(t), sde.sigma(t)))
+    u, s, t = (sde.at(time) for time in (0.1, 0.4, 0.9))
+    (r1, q1), (r2, q2), (r, q) = transition(u, s), transition(s, t), transition(u, t)
+    assert math.isclose(r1 * r2, r) and math.isclose((r2 * q1) ** 2 + q2**2, q**2)
+    assert transition(sde.at(0.0), t) == (t.alpha, t.sigma)
+    assert transition(t, t) == (1.0, 0.0)
 
 
-def test_a_short_transition_is_an_euler_step(sde):
-    # r = 1 + f dt + O(dt^2), q^2 = g^2 dt + O(dt^2), also in single precision
-    t, dt = torch.tensor(0.5, dtype=torch.float32), 1e-3
-    r, q = sde.transition(t - dt, t)
-    assert r.dtype == q.dtype == torch.float32
-    assert abs(r - 1 - sde.f(t) * dt) < 2e-4
-    assert abs(q**2 / (sde.g(t) ** 2 * dt) - 1) < 0.03
+def test_a_short_transition_is_an_euler_step_also_for_single_states(sde):
+    # r = 1 + f dt + O(dt^2), q^2 = g^2 dt + O(dt^2): numbers keep double precision
+    x, dt = torch.zeros(1, 1, dtype=torch.float32), 1e-5
+    s, t = sde.at(0.5 - dt, x), sde.at(0.5, x)
+    r, q = transition(s, t)
+    assert abs(r - 1 - t.f * dt) < 1e-7 and abs(q**2 / (t.g**2 * dt) - 1) < 1e-3
+    assert t.now.dtype == torch.float32
+
+
+def test_an_instant_is_what_the_formulas_say(sde):
+    x, ts = torch.randn(3, 2), torch.tensor([0.9, 0.5, 0.0])
+    for t, now in zip(sde.path(ts, x), ts, strict=True):
+        exact = (now, sde.f(now), sde.g(now), sde.alpha(now), sde.sigma(now))
+        assert t[:5] == tuple(v.item() for v in exact)
+        assert sde.at(now, x)[:5] == t[:5] == sde.at(now.item())[:5]
+        assert torch.equal(t.now, now) and t.sde is sde
+
+
+def test_instants_of_many_times_multiply_the_states(sde):
+    x, ts = torch.randn(3, 2, 4, dtype=torch.float32), torch.tensor([0.2, 0.5, 0.9])
+    t = sde.at(ts, x)
+    assert t.now.dtype == t.alpha.dtype == torch.float32 and t.alpha.shape == (3, 1, 1)
+    for k, v in enumerate((ts, sde.f(ts), sde.g(ts), sde.alpha(ts), sde.sigma(ts))):
+        assert_close(t[k].flatten(), v.float())
+    r, q = transition(sde.at(ts / 2, x), t)
+    assert_close(r.flatten(), (sde.alpha(ts) / sde.alpha(ts / 2)).float())
+    assert_close(q, (t.sigma**2 - (r * sde.at(ts / 2, x).sigma) ** 2).sqrt())
 
 
 def test_perturb_draws_from_the_kernel(sde, device):
@@ -82,22 +112,22 @@ def test_perturb_draws_from_the_kernel(sde, device):
     t = torch.tensor(0.3, device=device)
     x_t, z = sde.perturb(x0, t, torch.Generator(device).manual_seed(0))
     assert_close(x_t, sde.alpha(t) * x0 + sde.sigma(t) * z)
-    assert abs(z.mean()) < 6 / math.sqrt(z.numel()) and abs(z.var() - 1) < 6 * math.sqrt(
-        2 / z.numel()
-    )
+    assert abs(z.mean()) < 6 / math.sqrt(z.numel())
+    assert abs(z.var() - 1) < 6 * math.sqrt(2 / z.numel())
 
 
 @pytest.mark.parametrize("event", [(3,), (1, 8, 8)])
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
 def test_scalar_and_batched_times_agree_for_any_event(sde, event, dtype, device):
     x = torch.randn(5, *event, dtype=dtype, device=device)
-    for t in torch.linspace(0, 1, 4, dtype=dtype, device=device):
+    for t in torch.linspace(0, 1, 4, dtype=torch.float64, device=device):  # of double precision
         ts = t.expand(5)
         same_noise = [
             sde.perturb(x, time, torch.Generator(device).manual_seed(1))[0] for time in (t, ts)
         ]
         for one, many in [same_noise, (sde.drift(x, t), sde.drift(x, ts))]:
-            assert one.dtype == dtype and one.shape == x.shape and one.device == x.device
+            assert one.dtype == many.dtype == dtype
+            assert one.shape == x.shape and one.device == x.device
             assert_close(one, many)
 
 
@@ -114,14 +144,12 @@ def test_the_papers_constants():
     assert_close(VPSDE().alpha(one).log(), torch.tensor(-5.025))  # -(0.1 + (20 - 0.1) / 2) / 2
     assert_close(VPSDE().sigma(t) ** 2 + VPSDE().alpha(t) ** 2, torch.ones(11))  # Eq. 33
     assert_close(SubVPSDE().sigma(t), VPSDE().sigma(t) ** 2)  # App. B: the variance is VP's squared
-    assert_close(
-        VESDE().sigma(t) ** 2 + 0.01**2, (0.01 * 5000.0**t) ** 2
-    )  # Eq. 30 with its initial variance
+    initial = 0.01**2  # Eq. 30 with its initial variance
+    assert_close(VESDE().sigma(t) ** 2 + initial, (0.01 * 5000.0**t) ** 2)
 
 
 def test_subvp_never_has_more_variance_than_vp():
-    # Eqs. 26 and 28 for unit-free data: Sigma_subVP = I + e^-2B I + e^-B (Sigma_0 - 2 I) <= I +
-    # e^-B (Sigma_0 - I)
+    # Eqs. 26 and 28 for data of variance v0
     t = torch.linspace(0, 1, 101)
     for v0 in (0.0, 1.0, 9.625):
         vp, sub = (s.alpha(t) ** 2 * v0 + s.sigma(t) ** 2 for s in (VPSDE(), SubVPSDE()))
@@ -131,13 +159,136 @@ def test_subvp_never_has_more_variance_than_vp():
         assert (sub <= vp).all()
 
 
-def test_a_new_sde_checks_its_times_too():
-    class Brownian(SDE):
-        def f(self, t):
-            return torch.zeros_like(t)
+def test_straight_paths_and_the_cosine_schedule_are_what_their_names_say():
+    t, x0, z = torch.linspace(0, 1, 5), torch.randn(5, 2), torch.randn(5, 2)
+    straight = FlowSDE(1e-9).diffuse(x0, t, z)
+    assert_close(straight, x0 + t[:, None] * (z - x0), rtol=0, atol=1e-8)  # Liu et al. 2023, Eq. 1
+    cosine = CosineSDE(1e-9)
+    log_snr = torch.log(cosine.alpha(t[1:4]) ** 2 / cosine.sigma(t[1:4]) ** 2)
+    # Nichol and Dhariwal's schedule has log SNR = -2 log tan(pi t / 2)
+    assert_close(log_snr, -2 * torch.log(torch.tan(math.pi * t[1:4] / 2)), rtol=1e-6, atol=1e-6)
+    assert CosineSDE().alpha(torch.ones(())).item() == pytest.approx(1e-3)
 
-    with pytest.raises(ValueError, match=r"t must be in \[0, 1\], got values from 2 to 2"):
-        Brownian().f(torch.tensor(2.0))
+
+class EDM(SDE):
+    """Karras et al. 2022: alpha = 1 and noise that grows linearly."""
+
+    def alpha(self, t):
+        return torch.ones_like(t)
+
+    def sigma(self, t):
+        return 80 * t
+
+
+class JustVP(SDE):
+    def alpha(self, t):
+        return VPSDE().alpha(t)
+
+    def sigma(self, t):
+        return VPSDE().sigma(t)
+
+
+def test_alpha_and_sigma_say_all():
+    # f and g by differentiation are the written ones, also at 0, where sigma's slope is infinite
+    ts = torch.linspace(1, 0, 11)
+    for t, expected in zip(JustVP().path(ts, ts), VPSDE().path(ts, ts), strict=True):
+        assert_close(torch.tensor(t[:5]), torch.tensor(expected[:5]), rtol=1e-9, atol=1e-9)
+    assert_close(JustVP().time_of(torch.tensor(2.0)), VPSDE().time_of(torch.tensor(2.0)))
+    t = EDM().at(0.5)
+    assert (t.f, t.sigma) == (0.0, 40.0) and t.g == pytest.approx(math.sqrt(2 * 80**2 * 0.5))
+    flow = FlowSDE(0.01).at(0.5)  # dx = -x c / (1 - c t) dt + sqrt(2 t / (1 - c t)) dw
+    assert flow.f == pytest.approx(-0.99 / (1 - 0.99 / 2))
+    assert flow.g == pytest.approx(math.sqrt(1 / (1 - 0.99 / 2)))
+
+
+class BetaAlone(VPSDE):
+    def beta(self, t):
+        return 2 * super().beta(t)
+
+
+class Doubled(VPSDE):
+    def g(self, t):
+        return 2 * super().g(t)
+
+
+class Halved(VPSDE):
+    def alpha(self, t):
+        return 1 - t + super().alpha(t) * t
+
+    f, g = SDE.f, SDE.g
+
+
+class NoSignal(SDE):
+    def alpha(self, t):
+        return torch.cos(math.pi / 2 * t)
+
+    def sigma(self, t):
+        return torch.sin(math.pi / 2 * t)
+
+
+class NotAtData(EDM):
+    def sigma(self, t):
+        return 1 + t
+
+
+class NumberForAlpha(EDM):
+    def alpha(self, t):
+        return 1.0
+
+
+class NoSigma(SDE):
+    def alpha(self, t):
+        return 1 - t / 2
+
+
+@pytest.mark.parametrize(
+    "sde, error, message",
+    [
+        (BetaAlone(), ValueError, r"BetaAlone.f\(t\) must be alpha' / alpha = .* got"),
+        (Doubled(), ValueError, r"Doubled.g\(t\)\^2 must be \(sigma\^2\)' - 2 f sigma\^2 = "),
+        (Halved(), ValueError, r"Halved.time_of\(sigma\(t\) / alpha\(t\)\) must be t = "),
+        (NoSignal(), ValueError, r"NoSignal.alpha\(1\) must be above 2e-16.* alpha\(0.999 t\)"),
+        (VPSDE(0.1, 3000.0), ValueError, r"VPSDE.alpha\(1\) must be above 2e-16"),
+        (NotAtData(), ValueError, "NotAtData at t = 0 must be the data: alpha = 1, sigma = 0"),
+        (NumberForAlpha(), TypeError, r"alpha\(t\) must be a floating-point tensor, got float"),
+        (NoSigma(), NotImplementedError, r"NoSigma must define sigma\(self, t\)"),
+    ],
+    ids=lambda value: type(value).__name__,
+)
+def test_formulas_that_do_not_belong_together_are_refused_at_every_door(sde, error, message):
+    for use in (
+        lambda: sde.at(0.5),
+        lambda: sde.path(torch.tensor([1.0, 0.5]), torch.zeros(1, 1)),
+        lambda: sde.prior_sample((2, 1)),
+    ):
+        with pytest.raises(error, match=message):
+            use()
+
+
+def test_half_precision_reaches_as_far_as_its_numbers(sde):
+    # no formula overflows on the way to a result that half precision holds
+    one = torch.ones((), dtype=torch.float16)
+    assert abs(sde.sigma(one) / sde.sigma(one.double()).half() - 1) < 0.02
+    assert sde.perturb(torch.ones(4, 2).half(), one)[0].isfinite().all()
+    assert sde.prior_sample((4, 2), dtype=torch.float16).isfinite().all()
+
+
+def test_noise_does_not_depend_on_the_memory_layout():
+    x = torch.zeros(2, 3, 4, 4)
+    last = x.contiguous(memory_format=torch.channels_last)
+    draws = [randn_like(v, torch.Generator().manual_seed(0)) for v in (x, last)]
+    assert torch.equal(*draws)
+
+
+def test_an_sde_survives_copies_functorch_and_compilation(sde):
+    sde.at(0.5)
+    assert pickle.loads(pickle.dumps(sde)) == sde == copy.deepcopy(sde)
+    t, x = torch.rand(4), torch.randn(4, 2)
+    assert_close(torch.vmap(sde.sigma)(t), sde.sigma(t))
+    assert_close(torch.vmap(lambda t, x: sde.diffuse(x, t, x))(t, x), sde.diffuse(x, t, x))
+
+
+BATCH = torch.zeros(5, 2)
 
 
 @pytest.mark.parametrize(
@@ -151,31 +302,31 @@ def test_a_new_sde_checks_its_times_too():
             "beta_max must be finite and at least beta_min = 2.0, got 1.0",
         ),
         (lambda: SubVPSDE(beta_min=-1.0), "beta_min must be positive, got -1.0"),
+        (lambda: CosineSDE(0.0), r"alpha_end must be inside \(0, 1\), got 0.0"),
+        (lambda: FlowSDE(1.0), r"alpha_end must be inside \(0, 1\), got 1.0"),
+        (lambda: VPSDE().at(-0.1), r"t must be in \[0, 1\], got values from -0.1 to -0.1"),
         (
-            lambda: VPSDE().sigma(torch.tensor(-0.1)),
-            r"t must be in \[0, 1\], got values from -0.1 to -0.1",
+            lambda: VPSDE().perturb(BATCH[:2], torch.tensor([0.5, math.nan])),
+            r"t must be in \[0, 1\]",
         ),
-        (lambda: VPSDE().g(torch.tensor([0.5, math.nan])), r"t must be in \[0, 1\]"),
-        (
-            lambda: VPSDE().f(torch.zeros(3, 1)),
-            r"t must be of shape \(\) or \(B,\), got shape \(3, 1\)",
-        ),
-        (
-            lambda: VPSDE().drift(torch.zeros(5, 2), torch.zeros(2)),
-            r"time must be of shape \(\) or \(5,\)",
-        ),
+        (lambda: VPSDE().at(torch.zeros(3, 1)), r"t must be of shape \(\) or \(B,\), got shape"),
+        (lambda: VPSDE().drift(BATCH, torch.zeros(2)), r"time must be of shape \(\) or \(5,\)"),
+        (lambda: VPSDE().at(torch.zeros(2), BATCH), r"time must be of shape \(\) or \(5,\)"),
         (
             lambda: VPSDE().perturb(torch.tensor([[math.nan]]), torch.tensor(0.5)),
             "x0 must be finite everywhere",
         ),
         (
-            lambda: VPSDE().transition(torch.tensor(0.6), torch.tensor(0.5)),
-            "s must be at most t = 0.5",
+            lambda: transition(VPSDE().at(0.6), VPSDE().at(0.5)),
+            "s must be an instant not later than t = 0.5, got 0.6",
         ),
         (
-            lambda: VPSDE().transition(torch.tensor(-0.1), torch.tensor(0.5)),
-            r"s must be in \[0, 1\], got values from -0.1",
+            lambda: VPSDE().path(torch.tensor([0.5, 0.5]), BATCH),
+            "ts must be strictly decreasing, got 0.5 followed by 0.5",
         ),
+        (lambda: VPSDE().path(torch.tensor([0.5]), BATCH), "ts must be at least two times"),
+        (lambda: VPSDE().path(torch.tensor([2.0, 1.0]), BATCH), r"ts must be in \[0, 1\]"),
+        (lambda: VPSDE().path(torch.tensor(1.0), BATCH), r"ts must be of shape \(n \+ 1,\)"),
         (
             lambda: like(torch.zeros(4), torch.zeros(3, 4)),
             r"time must be of shape \(\) or \(3,\), got shape \(4,\)",
@@ -187,34 +338,15 @@ def test_bad_values_are_named(call, message):
         call()
 
 
-@pytest.mark.parametrize(
-    "t", [torch.tensor(0.3), torch.tensor([0.0, 1e-4, 0.5, 1.0])], ids=["one time", "times"]
-)
-def test_the_kernel_is_alpha_and_sigma(sde, t):
-    alpha, sigma = sde.kernel(t)
-    assert torch.equal(alpha, sde.alpha(t)) and torch.equal(sigma, sde.sigma(t))
-    with pytest.raises(ValueError, match=r"t must be in \[0, 1\]"):
-        sde.kernel(torch.tensor(2.0))
-
-
-def test_a_subclass_inherits_no_kernel_of_other_formulas():
-    class Halved(VPSDE):
-        def alpha(self, t):
-            return super().alpha(t) / 2
-
-    x0, t = torch.ones(1, 1), torch.tensor(0.3)
-    assert_close(Halved().diffuse(x0, t, torch.zeros(1, 1)), VPSDE().alpha(t).reshape(1, 1) / 2)
-
-
 @pytest.mark.parametrize("t", [0.5, torch.tensor(1)])
-def test_times_must_be_floating_point_tensors(sde, t):
+def test_times_of_states_must_be_floating_point_tensors(sde, t):
     with pytest.raises(TypeError, match="t must be a floating-point tensor, got"):
-        sde.sigma(t)
+        sde.perturb(torch.zeros(1, 1), t)
 
 
 def test_time_of_inverts_the_noise_to_signal_ratio(sde):
     t = torch.tensor([1e-3, 0.02, 0.4, 1.0])
-    alpha, sigma = sde.kernel(t)
-    assert_close(sde.time_of(sigma / alpha), t, rtol=1e-9, atol=0)
+    assert_close(sde.time_of(sde.sigma(t) / sde.alpha(t)), t, rtol=1e-9, atol=0)
     assert sde.time_of(torch.tensor(1e9)) == 1 and sde.time_of(torch.tensor(0.0)) < 1e-15
     assert sde.time_of(torch.ones(2, dtype=torch.float32)).dtype == torch.float32
+    assert_close(SDE.time_of(sde, torch.tensor(1.5)), sde.time_of(torch.tensor(1.5)))

@@ -19,9 +19,10 @@ import test_training
 import torch
 
 from sdelib.mixtures import GaussianMixture
-from sdelib.samplers import chain, euler_maruyama, langevin
-from sdelib.sde import SDE, VESDE, VPSDE, SubVPSDE, like, randn_like
-from sdelib.training import uniform
+from sdelib.samplers import walk
+from sdelib.sde import SDE, VESDE, VPSDE, SubVPSDE, like, transition
+from sdelib.steps import euler_maruyama, langevin
+from sdelib.training import independent
 
 
 @dataclass(frozen=True)
@@ -93,50 +94,50 @@ def g_for_g_squared(score, sde, x, t, eta=1.0):
     return sde.drift(x, t) - (1 + eta**2) / 2 * sde.g(t) * score(x, t)
 
 
-def plus_for_minus(score, sde, x, t, s, noise=torch.randn_like):
-    drift = sde.drift(x, t) + sde.g(t) ** 2 * score(x, t)
-    return x - drift * (t - s) + sde.g(t) * (t - s).sqrt() * noise(x)
+def plus_for_minus(score, x, t, s, noise):
+    h, drift = t.time - s.time, t.f * x + t.g**2 * score(x, t.now)
+    return x - drift * h + t.g * h**0.5 * noise(x)
 
 
-def step_doubled(score, sde, x, t, s, noise=torch.randn_like):
-    drift = sde.drift(x, t) * 2 - sde.g(t) ** 2 * score(x, t)
-    return x - drift * (t - s) + sde.g(t) * (t - s).sqrt() * noise(x)
+def step_doubled(score, x, t, s, noise):
+    h, drift = t.time - s.time, 2 * t.f * x - t.g**2 * score(x, t.now)
+    return x - drift * h + t.g * h**0.5 * noise(x)
 
 
-def coefficients_of_the_reversed_time(score, sde, x, t, s, noise=torch.randn_like):
-    drift = sde.drift(x, 1 - t) - sde.g(1 - t) ** 2 * score(x, t)
-    return x - drift * (t - s) + sde.g(1 - t) * (t - s).sqrt() * noise(x)
+def coefficients_of_the_reversed_time(score, x, t, s, noise):
+    u = t.sde.at(1 - t.time)
+    h, drift = t.time - s.time, u.f * x - u.g**2 * score(x, t.now)
+    return x - drift * h + u.g * h**0.5 * noise(x)
 
 
-def signs_of_the_other_clock(score, sde, x, t, s, noise=torch.randn_like):
-    u = 1 - t
-    drift = sde.drift(x, u) - sde.g(u) ** 2 * score(x, t)
-    return x + drift * (t - s) + sde.g(u) * (t - s).sqrt() * noise(x)
+def signs_of_the_other_clock(score, x, t, s, noise):
+    u = t.sde.at(1 - t.time)
+    h, drift = t.time - s.time, u.f * x - u.g**2 * score(x, t.now)
+    return x + drift * h + u.g * h**0.5 * noise(x)
 
 
-def step_of_one_thousandth(score, sde, x, t, s, noise=torch.randn_like):
-    dt = torch.tensor(1e-3)
-    drift = sde.drift(x, t) - sde.g(t) ** 2 * score(x, t)
-    return x - drift * dt + sde.g(t) * dt.sqrt() * noise(x)
+def step_of_one_thousandth(score, x, t, s, noise):
+    h, drift = 1e-3, t.f * x - t.g**2 * score(x, t.now)
+    return x - drift * h + t.g * h**0.5 * noise(x)
 
 
-def variance_for_its_root(score, sde, x, t, s, noise=torch.randn_like):
-    r, q = sde.transition(s, t)
-    return (2 - r) * x + q**2 * score(x, t) + q**2 * noise(x)
+def variance_for_its_root(score, x, t, s, noise):
+    r, q = transition(s, t)
+    return (2 - r) * x + q**2 * score(x, t.now) + q**2 * noise(x)
 
 
 def backwards(*steps):
-    return chain(*reversed(steps))
+    return walk(*reversed(steps))
 
 
-def norms_of_the_batch(score, sde, x, t, s, noise=torch.randn_like, snr=0.16):
-    gradient, z = score(x, s), noise(x)
+def norms_of_the_batch(score, x, t, s, noise, snr=0.16):
+    gradient, z = score(x, s.now), noise(x)
     size = 2 * (snr * z.norm(dim=1).mean() / gradient.norm(dim=1).mean()) ** 2
     return x + size * gradient + (2 * size).sqrt() * z
 
 
-def no_correction_for_subvp(score, sde, x, t, s, noise=torch.randn_like):
-    return x if isinstance(sde, SubVPSDE) else langevin(score, sde, x, t, s, noise)
+def no_correction_for_subvp(score, x, t, s, noise):
+    return x if isinstance(t.sde, SubVPSDE) else langevin(score, x, t, s, noise)
 
 
 def deviation_for_variance():
@@ -157,13 +158,9 @@ def eight_bits_always(log_prob, dim, width):
     return -log_prob / (dim * torch.tensor(2.0).log()) + 7  # right for 256 levels on [-1, 1] only
 
 
-def target_of_the_wrong_sign(
-    score, sde, x0, weight=None, t_min=1e-3, generator=None, times=uniform
-):
-    t = t_min + (1 - t_min) * times(x0, generator)
-    z = randn_like(x0, generator)
+def target_of_the_wrong_sign(score, sde, x0, t, z):
     x_t = like(sde.alpha(t), x0) * x0 + like(sde.sigma(t), x0) * z
-    return (like(sde.sigma(t), z) * score(x_t, t) - z).flatten(1).square().sum(1).mean()
+    return (like(sde.sigma(t), z) * score(x_t, t) - z).flatten(1).square().sum(1)
 
 
 def denoise_without_alpha(score, sde, x, t):
@@ -233,9 +230,9 @@ WRONG = [
     Wrong(
         "denoising target of the wrong sign",
         target_of_the_wrong_sign,
-        test_training.test_dsm_loss_is_least_at_the_exact_score,
-        (VP, TARGET, uniform),
-        (test_training, "dsm_loss"),
+        test_training.test_the_denoising_loss_is_least_at_the_exact_score,
+        (VP, TARGET, independent),
+        (test_training, "dsm_error"),
     ),
     Wrong(
         "flow ODE with g for g^2",
@@ -262,9 +259,9 @@ WRONG = [
     Wrong(
         "corrector at s before the predictor has reached s",
         backwards,
-        test_samplers.test_a_chain_applies_its_parts_in_order,
+        test_samplers.test_a_walk_takes_its_steps_in_order,
         (VP, TARGET),
-        (test_samplers, "chain"),
+        (test_samplers, "walk"),
     ),
     Wrong(
         "inpainting mean built from the noisy state",
