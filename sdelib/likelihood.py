@@ -1,24 +1,23 @@
-r"""The probability flow ODE as a change of variables: codes and log-likelihoods (Song et al. 2021,
-Sec. 4.3 and App. D.2).
+r"""The probability flow ODE as a change of variables: codes and log-likelihoods.
 
-The flow :math:`\mathrm dx = v(x, t)\,\mathrm dt`, with :math:`v = f x - \tfrac12 g^2\, \nabla \log
-p_t`, carries the law of the data to that of the noise and back. Along one path the log-density
-falls at the rate :math:`\nabla\cdot v`, so
+The flow :math:`\mathrm dx = v(x, t)\,\mathrm dt`, with
+:math:`v = f x - \tfrac12 g^2\, \nabla \log p_t`, carries the law of the data to that of the noise
+and back. Along one path the log-density falls at the rate :math:`\nabla\cdot v`, so
 
-.. math:: \log p_0(x_0) = \log p_1(x_1) + \int_0^1 \nabla\cdot v(x_t, t)\,\mathrm dt.
+.. math:: \log p_0(x_0) = \log p_1(x_1) + \int_0^1 \nabla\cdot v(x_t, t)\,\mathrm dt
+
+(Song et al. 2021, Sec. 4.3 and App. D.2).
 """
 
 import math
 from collections.abc import Callable
+from numbers import Integral
 
-import numpy as np
 import torch
-from scipy.integrate import solve_ivp
 from torch import Tensor
 
-from ._checks import require, require_finite, require_shape
-from .samplers import reverse_drift
-from .score import Score
+from ._checks import require, require_finite, require_shape, require_tensor
+from .score import Score, checked, require_graph
 from .sde import SDE
 
 Divergence = Callable[[Callable[[Tensor], Tensor], Tensor], tuple[Tensor, Tensor]]
@@ -26,51 +25,52 @@ Divergence = Callable[[Callable[[Tensor], Tensor], Tensor], tuple[Tensor, Tensor
 
 
 def exact_divergence(v: Callable[[Tensor], Tensor], x: Tensor) -> tuple[Tensor, Tensor]:
-    """``v(x)`` and the trace of its Jacobian, by one backward pass for all ``d`` coordinates
-    together.
+    """``v(x)`` and the trace of its Jacobian, by one backward pass for all ``d`` coordinates.
 
     Each row of ``v(x)`` must depend on the same row of ``x`` only. Memory grows with ``d`` times
-    the batch.
+    the batch. ``ValueError`` if autograd cannot follow ``v``.
     """
-    with torch.enable_grad():
-        x = x.detach().requires_grad_()
-        out = v(x)
-        basis = torch.eye(x.shape[1:].numel(), dtype=x.dtype, device=x.device).reshape(
-            -1, 1, *x.shape[1:]
-        )
-        rows = torch.autograd.grad(out, x, basis.expand(-1, *x.shape), is_grads_batched=True)[0]
+    x, out = _graph(v, x)
+    basis = torch.eye(x.shape[1:].numel(), dtype=x.dtype, device=x.device)
+    basis = basis.reshape(-1, 1, *x.shape[1:])
+    rows = torch.autograd.grad(out, x, basis.expand(-1, *x.shape), is_grads_batched=True)[0]
     return out.detach(), (rows * basis).flatten(2).sum((0, 2))
 
 
 def hutchinson(probe: Tensor) -> Divergence:
-    r"""The Skilling-Hutchinson estimator :math:`e^\top J e` of the trace of the Jacobian ``J``, by
-    one backward pass.
+    r"""The estimator :math:`e^\top J e` of the trace of the Jacobian ``J``, by one backward pass.
 
     Unbiased whenever :math:`E[e e^\top] = I`. (Skilling 1989; Hutchinson 1990; for flows, Grathwohl
-    et al. 2019.)
+    et al. 2019.) It raises ``ValueError`` at states of another shape than the probe, or if autograd
+    cannot follow.
 
     Args:
         probe: ``e``, shaped like the states. It stays the same along the whole path, so that the
             integrand is smooth.
-
-    Raises:
-        ValueError: when called at states of another shape.
     """
 
     def divergence(v: Callable[[Tensor], Tensor], x: Tensor) -> tuple[Tensor, Tensor]:
         require_shape("probe", probe, *x.shape)
-        with torch.enable_grad():
-            x = x.detach().requires_grad_()
-            out = v(x)
-            product = torch.autograd.grad(out, x, probe)[0]
-        return out.detach(), (product * probe).flatten(1).sum(1)
+        (x, out), e = _graph(v, x), probe.to(x)
+        product = torch.autograd.grad(out, x, e)[0]
+        return out.detach(), (product * e).flatten(1).sum(1)
 
     return divergence
 
 
+def _graph(v: Callable[[Tensor], Tensor], x: Tensor) -> tuple[Tensor, Tensor]:
+    """A copy of ``x`` and ``v`` there, to take derivatives of."""
+    with torch.enable_grad():
+        x = x.detach().clone().requires_grad_()
+        out = v(x)
+        require_graph("v(x)", out, x)
+    return x, out
+
+
 def rademacher(x: Tensor, generator: torch.Generator | None = None) -> Tensor:
-    """Independent random signs shaped like ``x``: as a probe they leave the Jacobian's diagonal out
-    of the variance.
+    """Independent random signs shaped like ``x``.
+
+    As a probe they leave the Jacobian's diagonal out of the variance.
     """
     return 2 * torch.randint(0, 2, x.shape, generator=generator, device=x.device).to(x) - 1
 
@@ -84,94 +84,145 @@ def solve_flow(
     divergence: Divergence | None = exact_divergence,
     rtol: float = 1e-5,
     atol: float = 1e-5,
+    max_calls: int = 10_000,
 ) -> tuple[Tensor, Tensor, int]:
-    """Carry ``x`` along the flow ODE from time ``t0`` to ``t1``, in either direction, by an
-    adaptive Runge-Kutta method.
+    """Carry ``x`` along the flow ODE from time ``t0`` to ``t1``, in either direction.
 
-    The method is scipy's ``RK45``, of order 5, in double precision. It chooses its steps for the
-    whole batch, by the root mean square of the errors, so a path depends on its neighbours, but by
-    no more than the tolerance.
+    By the adaptive Runge-Kutta method of Dormand and Prince, of order 5, in double precision. The
+    whole batch takes the steps that its most difficult path needs: none is solved less accurately
+    than it would be alone.
 
     Args:
-        x: States at ``t0``, shape ``(B, *event)``.
-        divergence: How to compute the divergence; ``None`` leaves it out, and its integral is then
-            zero.
+        score: The score; the divergence differentiates it.
+        sde: The process.
+        x: States at ``t0``, shape ``(B, *event)``, of single or double precision.
+        t0: Time to start from, in [0, 1].
+        t1: Time to end at, in [0, 1].
+        divergence: How to compute the divergence; ``None`` leaves it out, and its integral is zero.
         rtol: Relative tolerance of a step, 1e-5 in the paper, as is ``atol``. A score computed in
             single precision cannot be solved to much less than that.
         atol: Absolute tolerance of a step, for states and for the integral, in nats.
+        max_calls: Number of score calls not to be exceeded; 1e-5 takes about a hundred.
 
     Returns:
         States at ``t1``; the integral of the divergence from ``t0`` to ``t1``, shape ``(B,)``;
         number of score calls.
 
     Raises:
-        ValueError: if a time lies outside [0, 1] or ``x`` holds NaN or infinity.
+        ValueError: if an argument is not as above, the score's value is not shaped like ``x``, or
+            autograd cannot follow it where its divergence is needed.
+        TypeError: if ``x`` is not a tensor of single or double precision.
         FloatingPointError: if the velocity or its divergence stops being finite.
-        RuntimeError: if the solver gives up.
+        RuntimeError: if ``max_calls`` are not enough, or no step is short enough.
     """
     require_finite("x", x)
-    for name, time in (("t0", t0), ("t1", t1)):
-        require(0 <= time <= 1, name, time, "in [0, 1]")
+    require(x.ndim >= 2, "x", f"shape {tuple(x.shape)}", "of shape (B, *event)")
+    if x.element_size() < 4:
+        raise TypeError(f"x must be of single or double precision, got {x.dtype}")
+    require(0 <= t0 <= 1, "t0", t0, "in [0, 1]")
+    require(0 <= t1 <= 1, "t1", t1, "in [0, 1]")
+    require(0 < rtol < math.inf, "rtol", rtol, "positive and finite")
+    require(0 < atol < math.inf, "atol", atol, "positive and finite")
+    require(max_calls >= 1, "max_calls", max_calls, "at least 1")
+    calls, n_sums, d = 0, 0 if divergence is None else 1, x.shape[1:].numel()
 
-    def split(state: np.ndarray) -> tuple[Tensor, Tensor]:
-        state = torch.as_tensor(state).to(x)
-        return state[: x.numel()].reshape(x.shape), state[x.numel() :]
-
-    def rate(time: float, state: np.ndarray) -> np.ndarray:
-        t = x.new_tensor(time)
-
-        def v(y: Tensor) -> Tensor:
-            return reverse_drift(score, sde, y, t, eta=0)
-
-        with torch.no_grad():
-            y, _ = split(state)
-            parts = divergence(v, y) if divergence else (v(y),)
-        out = torch.cat([part.flatten() for part in parts]).double().cpu().numpy()
-        if not np.isfinite(out).all():
-            raise FloatingPointError(
-                f"the flow has no finite velocity or divergence at t = {time:g}"
+    def rate(time: float, y: Tensor) -> Tensor:
+        nonlocal calls
+        if calls == max_calls:
+            raise RuntimeError(
+                f"the flow needs more than max_calls = {max_calls} score calls from t = {t0:g} to "
+                f"{t1:g} and stands at {time:g}: is the score smooth, and in evaluation mode?"
             )
-        return out
+        calls, t = calls + 1, sde.at(time, x)
+        v = lambda x: t.f * x - t.g**2 / 2 * checked(score)(x, t.now)
+        with torch.no_grad():
+            x_t = y[:, :d].reshape(x.shape).to(x.dtype)
+            v_t, div = divergence(v, x_t) if divergence else (v(x_t), x_t.new_empty(len(x), 0))
+            return torch.cat([v_t.flatten(1), div.reshape(len(x), n_sums)], 1).to(y)
 
-    start = (
-        torch.cat([x.flatten(), x.new_zeros(len(x) if divergence else 0)])
-        .detach()
-        .double()
-        .cpu()
-        .numpy()
-    )
-    solution = solve_ivp(rate, (t0, t1), start, method="RK45", rtol=rtol, atol=atol)
-    if not solution.success:
-        raise RuntimeError(
-            f"the flow could not be solved from t = {t0} to {t1}: {solution.message}"
-        )
-    x1, integral = split(solution.y[:, -1])
-    return x1, integral if divergence else x.new_zeros(len(x)), solution.nfev
+    start = torch.cat([x.detach().flatten(1), x.new_zeros(len(x), n_sums)], 1).double()
+    end = _dormand_prince(rate, start, float(t0), float(t1), rtol, atol).to(x.dtype)
+    return end[:, :d].reshape(x.shape), end[:, d:].sum(1), calls
+
+
+# The method's table (Dormand and Prince 1980): when the stages are, what each of them adds up, and
+# the difference of the formulas of order 5 and 4. The last stage is the end of the step.
+_TIMES = (0, 1 / 5, 3 / 10, 4 / 5, 8 / 9, 1, 1)
+_STAGES = (
+    (),
+    (1 / 5,),
+    (3 / 40, 9 / 40),
+    (44 / 45, -56 / 15, 32 / 9),
+    (19372 / 6561, -25360 / 2187, 64448 / 6561, -212 / 729),
+    (9017 / 3168, -355 / 33, 46732 / 5247, 49 / 176, -5103 / 18656),
+    (35 / 384, 0, 500 / 1113, 125 / 192, -2187 / 6784, 11 / 84),
+)
+_ERROR = (71 / 57600, 0, -71 / 16695, 71 / 1920, -17253 / 339200, 22 / 525, -1 / 40)
+
+
+def _dormand_prince(
+    rate: Callable[[float, Tensor], Tensor],
+    y: Tensor,
+    t: float,
+    end: float,
+    rtol: float,
+    atol: float,
+) -> Tensor:
+    """The solution of ``dy/dt = rate(t, y)`` at time ``end``, from ``y`` at ``t``; rows are paths.
+
+    In no step does the root mean square of a row's errors, over ``atol + rtol |y|``, exceed 1.
+    """
+    if not len(y) or t == end:
+        return y
+
+    def worst(errors: Tensor, *ys: Tensor) -> float:
+        scale = atol + rtol * torch.stack(ys).abs().amax(0)
+        return (errors / scale).square().mean(1).sqrt().max().item()
+
+    start, slopes, longer = t, y.new_empty(7, *y.shape), 10.0
+    slopes[0] = rate(t, y)
+    error = worst(slopes[0], y)
+    # right for a rate that changes over times of order 1; for a faster one the step is refused
+    step = (0.01 / max(error, 1e-10)) ** (1 / 5) if math.isfinite(error) else 0.0
+    while t != end:
+        if step < 10 * math.ulp(max(start, end)):
+            if not math.isfinite(error):
+                raise FloatingPointError(
+                    f"no finite velocity or divergence of the flow at t = {t:g}"
+                )
+            raise RuntimeError(
+                f"the flow could not be solved at t = {t:g}: no step is short enough"
+            )
+        new = end if 1.01 * step >= abs(end - t) else t + math.copysign(step, end - t)
+        h, stage = new - t, y
+        for i, (time, weights) in enumerate(zip(_TIMES, _STAGES, strict=True)):
+            if i > 0:
+                stage = y + h * torch.tensordot(y.new_tensor(weights), slopes[:i], 1)
+                slopes[i] = rate(new if time == 1 else t + time * h, stage)
+        error = worst(h * torch.tensordot(y.new_tensor(_ERROR), slopes, 1), y, stage)
+        best = 0.9 * max(error, 1e-10) ** (-1 / 5) if math.isfinite(error) else 0.0
+        step = abs(h) * min(max(best, 0.2), longer)
+        longer = 1.0  # right after a refusal
+        if error < 1:
+            t, y, slopes[0], longer = new, stage, slopes[6], 10.0
+    return y
 
 
 def encode(
-    score: Score,
-    sde: SDE,
-    x: Tensor,
-    t_min: float = 1e-5,
-    rtol: float = 1e-5,
-    atol: float = 1e-5,
+    score: Score, sde: SDE, x: Tensor, t_min: float = 1e-5, rtol: float = 1e-5, atol: float = 1e-5
 ) -> Tensor:
-    """The codes of data ``x``: where the flow carries them from ``t_min`` to time 1, shaped like
-    ``x``.
+    """The codes of data ``x``: where the flow carries them from ``t_min`` to time 1, like ``x``.
+
+    Arguments and errors are those of :func:`solve_flow`.
     """
     return solve_flow(score, sde, x, t_min, 1.0, None, rtol, atol)[0]
 
 
 def decode(
-    score: Score,
-    sde: SDE,
-    z: Tensor,
-    t_min: float = 1e-5,
-    rtol: float = 1e-5,
-    atol: float = 1e-5,
+    score: Score, sde: SDE, z: Tensor, t_min: float = 1e-5, rtol: float = 1e-5, atol: float = 1e-5
 ) -> Tensor:
     """The inverse of :func:`encode`: data of codes ``z``, shaped like ``z``."""
+    require_finite("z", z)
     return solve_flow(score, sde, z, 1.0, t_min, None, rtol, atol)[0]
 
 
@@ -185,19 +236,21 @@ def log_likelihood(
     rtol: float = 1e-5,
     atol: float = 1e-5,
 ) -> Tensor:
-    """Log-density of data under the model that :func:`decode` samples from, in nats, shape
-    ``(B,)``.
+    """Log-density under the model that :func:`decode` samples from, in nats, shape ``(B,)``.
 
     Args:
+        score: As in :func:`solve_flow`, as are ``sde``, ``rtol``, ``atol`` and the errors.
         x: Data, shape ``(B, *event)``, taken as states at ``t_min``.
         terminal: Log-density at time 1, by default the prior's. With the true one only the solver's
             error is left.
         divergence: :func:`exact_divergence`, or ``hutchinson(probe)`` where ``d`` is large.
-        rtol: As in :func:`solve_flow`.
-        atol: As in :func:`solve_flow`.
     """
+    require(callable(divergence), "divergence", divergence, "exact_divergence or hutchinson(probe)")
     z, integral, _ = solve_flow(score, sde, x, t_min, 1.0, divergence, rtol, atol)
-    return (terminal or sde.prior_log_prob)(z) + integral
+    log_prob = (terminal or sde.prior_log_prob)(z)
+    require_tensor("terminal(z)", log_prob)
+    require_shape("terminal(z)", log_prob, len(x))
+    return log_prob.detach() + integral
 
 
 def bits_per_dimension(log_prob: Tensor, dim: int, width: float) -> Tensor:
@@ -212,14 +265,12 @@ def bits_per_dimension(log_prob: Tensor, dim: int, width: float) -> Tensor:
     (Theis et al. 2016; Song et al. 2021, App. D.2, where the levels are 256).
 
     Args:
-        log_prob: Log-density of dequantised data in nats, shape ``(B,)``.
-        dim: Number ``d`` of entries of a datum.
-        width: Distance between levels in the units of the states: 2 / 256 for 8-bit images on [-1,
-            1].
-
-    Raises:
-        ValueError: if ``dim < 1`` or ``width`` is not positive.
+        log_prob: Log-density of dequantised data in nats, of any shape, which the result has.
+        dim: Number ``d`` of entries of a datum, at least 1.
+        width: Distance between levels in the units of the states, positive: 2 / 256 for 8-bit
+            images on [-1, 1].
     """
-    require(dim >= 1, "dim", dim, "at least 1")
-    require(width > 0, "width", width, "positive")
+    require_tensor("log_prob", log_prob)
+    require(isinstance(dim, Integral) and dim >= 1, "dim", dim, "at least 1, and whole")
+    require(0 < width < math.inf, "width", width, "positive and finite")
     return -log_prob / (dim * math.log(2)) - math.log2(width)

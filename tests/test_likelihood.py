@@ -2,6 +2,7 @@
 variances.
 """
 
+import itertools
 import math
 
 import pytest
@@ -10,7 +11,13 @@ from scipy import stats
 from torch.testing import assert_close
 
 from sdelib.data import deck_mixture
+from sdelib.guidance import add
+from sdelib.learned import ResidualScore
 from sdelib.likelihood import (
+    _ERROR,
+    _STAGES,
+    _TIMES,
+    _dormand_prince,
     bits_per_dimension,
     decode,
     encode,
@@ -21,9 +28,8 @@ from sdelib.likelihood import (
     solve_flow,
 )
 from sdelib.mixtures import GaussianMixture
-from sdelib.networks import MLP, ResidualScore
-from sdelib.samplers import reverse_drift
-from sdelib.score import exact_score, grad_log
+from sdelib.networks import MLP
+from sdelib.score import exact_score, grad_log, reverse_drift
 from sdelib.sde import VPSDE
 
 ONE = torch.tensor(1.0, dtype=torch.float64)
@@ -277,12 +283,118 @@ def test_single_precision_agrees_with_double(target):
     assert_close(single.double(), double, rtol=0, atol=1e-2)
 
 
-def test_neighbours_matter_no_more_than_the_tolerance(target):
+def test_a_point_is_solved_as_well_in_company_as_alone():
+    # The deck's point is 1.4 standard deviations from its mode; among 10 000 others, steps chosen
+    # by the mean of the errors left it, or its worst neighbour, wrong by a hundred tolerances
+    sde, target = VPSDE(), deck_mixture()
+    x = target.sample(10_000, torch.Generator().manual_seed(0))
+    x[0] = -3.7
+    score, end = exact_score(sde, target), at(sde, target, 1.0).log_prob
+    exact = at(sde, target, 1e-5).log_prob(x)
+    alone = log_likelihood(score, sde, x[:1], 1e-5, end) - exact[0]
+    together = log_likelihood(score, sde, x, 1e-5, end) - exact
+    assert together[0].abs() < 2 * alone.abs().item()
+    assert together.abs().max() < 3e-4  # 30 tolerances, of about as many steps
+
+
+def test_the_easiest_path_is_not_disturbed_by_the_most_difficult(target):
     sde, x = VPSDE(), target.sample(3)
     score = exact_score(sde, target)
     together = log_likelihood(score, sde, x, 1e-3, **TIGHT)
     alone = torch.cat([log_likelihood(score, sde, x[i : i + 1], 1e-3, **TIGHT) for i in range(3)])
     assert_close(together, alone, rtol=0, atol=1e-6)
+
+
+def test_the_method_is_of_order_five():
+    # y' = y cos t, y(0) = 1: y = exp(sin t); fixed steps, as tolerances are too loose to refuse any
+    errors = []
+    for n in (8, 16, 32):
+        y, ts = torch.ones(1, 1), torch.linspace(0, 2, n + 1)
+        for s, t in zip(ts[:-1].tolist(), ts[1:].tolist()):
+            y = _dormand_prince(lambda t, y: y * math.cos(t), y, s, t, 1e9, 1e9)
+        errors.append(abs(y.item() - math.exp(math.sin(2))))
+    for coarse, fine in itertools.pairwise(errors):
+        assert 4.7 < math.log2(coarse / fine) < 5.5
+
+
+def test_the_table_satisfies_the_order_conditions():
+    # of the trees of up to four (and the bushy one of five) vertices; the estimate's sums vanish
+    a = torch.zeros(7, 7)
+    for i, row in enumerate(_STAGES):
+        a[i, :i] = torch.tensor(row)
+    b, c, e = a[6], torch.tensor(_TIMES), torch.tensor(_ERROR)
+    assert_close(a.sum(1), c)
+    trees = [(c**0, 1), (c, 2), (c**2, 3), (a @ c, 6), (c**3, 4), (c * (a @ c), 8), (a @ c**2, 12)]
+    trees += [(a @ (a @ c), 24)]
+    for values, density in trees:
+        assert_close(b @ values, ONE / density)
+        assert_close(e @ values, ONE * 0, rtol=0, atol=1e-14)
+    assert_close(b @ c**4, ONE / 5)
+    assert abs(e @ c**4) > 1e-4  # the other formula is of order 4 only
+
+
+def test_both_directions_end_exactly_there_and_no_way_costs_nothing(target):
+    sde, x, score = VPSDE(), target.sample(3), exact_score(VPSDE(), target)
+    moved, integral, calls = solve_flow(score, sde, x, 0.3, 0.3)
+    assert torch.equal(moved, x) and torch.equal(integral, torch.zeros(3)) and calls == 0
+    there, forth, _ = solve_flow(score, sde, x, 0.0, 1.0, **TIGHT)
+    back, again, _ = solve_flow(score, sde, there, 1.0, 0.0, **TIGHT)
+    assert_close(back, x, rtol=0, atol=1e-5)
+    assert_close(again, -forth, rtol=0, atol=1e-5)
+
+
+def test_the_number_of_calls_is_limited(target):
+    sde, x, calls = VPSDE(), target.sample(3), []
+    exact, noise = exact_score(sde, target), torch.nn.Dropout(0.5)
+
+    def score(x, t):
+        calls.append(t)
+        return noise(exact(x, t))
+
+    with pytest.raises(RuntimeError, match="more than max_calls = 300 score.*evaluation mode?"):
+        solve_flow(score, sde, x, 1e-3, 1.0, max_calls=300)
+    assert len(calls) == 300
+    noise.eval()
+    value = log_likelihood(score, sde, x, 1e-3, at(sde, target, 1.0).log_prob)
+    assert_close(value, at(sde, target, 1e-3).log_prob(x), rtol=0, atol=1e-3)
+
+
+NETWORK = torch.nn.Linear(2, 2, dtype=torch.float64)
+UNSEEN = {
+    "without gradients": torch.no_grad()(lambda x, t: -x),
+    "detached": lambda x, t: -x.detach(),
+    "in numpy": lambda x, t: torch.as_tensor(-x.detach().numpy()),
+    "by a network of detached states": lambda x, t: NETWORK(x.detach()),
+    "constant": lambda x, t: torch.zeros_like(x),
+    "in one of two parts": add(lambda x, t: -x, lambda x, t: -x.detach()),
+}
+
+
+@pytest.mark.parametrize("unseen", UNSEEN.values(), ids=UNSEEN)
+@pytest.mark.parametrize("divergence", [exact_divergence, hutchinson(torch.ones(3, 2))])
+def test_a_score_that_autograd_cannot_follow_has_no_likelihood(unseen, divergence):
+    x = torch.randn(3, 2)
+    with pytest.raises(ValueError, match=r"\(x, t\) must be differentiable in x: no no_grad"):
+        log_likelihood(unseen, SDE, x, divergence=divergence)
+    with pytest.raises(ValueError, match=r"\(x(, t)?\) must be differentiable in x"):
+        divergence(lambda x: unseen(x, torch.tensor(0.5)), x)
+    assert encode(unseen, SDE, x, 0.5).isfinite().all()  # paths need no derivative
+
+
+def test_inference_mode_is_named_and_its_tensors_are_served(target):
+    score = exact_score(SDE, target)
+    with torch.inference_mode():
+        x = target.sample(3)
+        with pytest.raises(ValueError, match="inference_mode"):
+            log_likelihood(score, SDE, x)
+        assert encode(score, SDE, x, 0.5).isfinite().all()
+    assert_close(log_likelihood(score, SDE, x), log_likelihood(score, SDE, x.clone()))
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+def test_states_of_half_precision_are_refused(dtype):
+    with pytest.raises(TypeError, match=f"x must be of single or double precision, got {dtype}"):
+        log_likelihood(SCORE, SDE, torch.ones(2, 1, dtype=dtype))
 
 
 def test_leaving_the_divergence_out_changes_no_path(target):
@@ -367,14 +479,40 @@ SCORE, SDE = exact_score(VPSDE(), normal(4.0)), VPSDE()
             r"probe must be of shape \(2, 1\), got shape \(1, 1\)",
         ),
         (
+            lambda: solve_flow(SCORE, SDE, torch.ones(3), 0, 1),
+            ValueError,
+            r"x must be of shape \(B, ",
+        ),
+        (lambda: encode(SCORE, SDE, torch.ones(1, 1), rtol=0), ValueError, "rtol must be positive"),
+        (
+            lambda: decode(SCORE, SDE, torch.ones(1, 1), atol=math.inf),
+            ValueError,
+            "atol must be positive and finite, got inf",
+        ),
+        (
+            lambda: encode(lambda x, t: -x[:, :1], SDE, torch.ones(3, 2)),
+            ValueError,
+            r"score\(x, t\) must be of shape \(3, 2\), got shape \(3, 1\)",
+        ),
+        (
+            lambda: log_likelihood(SCORE, SDE, torch.ones(3, 1), 1e-3, lambda z: z),
+            ValueError,
+            r"terminal\(z\) must be of shape \(3,\), got shape \(3, 1\)",
+        ),
+        (
+            lambda: log_likelihood(SCORE, SDE, torch.ones(3, 1), divergence=None),
+            ValueError,
+            "divergence must be exact_divergence or hutchinson",
+        ),
+        (
             lambda: encode(nowhere, SDE, torch.ones(1, 1)),
             FloatingPointError,
-            "no finite velocity or divergence at t = 1e-05",
+            "no finite velocity or divergence of the flow at t = 1e-05",
         ),
         (
             lambda: encode(explosive, SDE, torch.ones(1, 1)),
             RuntimeError,
-            "could not be solved from t = 1e-05 to 1.0",
+            "could not be solved at t = 0.066.*: no step is short enough",
         ),
     ],
 )
@@ -398,7 +536,12 @@ def test_bits_do_not_depend_on_the_units():
 
 
 @pytest.mark.parametrize(
-    "dim, width, message", [(0, 1.0, "dim must be at least 1"), (1, 0.0, "width must be positive")]
+    "dim, width, message",
+    [
+        (0, 1.0, "dim must be at least 1"),
+        (1.5, 1.0, "dim must"),
+        (1, 0.0, "width must be positive"),
+    ],
 )
 def test_bits_of_nothing_are_refused(dim, width, message):
     with pytest.raises(ValueError, match=message):
