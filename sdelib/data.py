@@ -1,23 +1,21 @@
 """The data of the three experiments."""
 
+import math
+from numbers import Integral
+
 import torch
 from sklearn.datasets import load_digits
 from sklearn.model_selection import train_test_split
 from torch import Tensor
 
-from ._checks import require, require_finite, require_shape
+from ._checks import require, require_finite, require_shape, values_can_be_read
 from .mixtures import GaussianMixture
 
 
 def deck_mixture() -> GaussianMixture:
-    """The first experiment's target, 1/2 N(-3, 1/4) + 1/2 N(3, 1); the second argument of each is a
-    variance.
-    """
-    return GaussianMixture(
-        torch.full((2,), 0.5),
-        torch.tensor([[-3.0], [3.0]]),
-        torch.tensor([[0.25], [1.0]]),
-    )
+    """The first experiment's target, 1/2 N(-3, 1/4) + 1/2 N(3, 1), given as variances."""
+    weights, means = torch.full((2,), 0.5), torch.tensor([[-3.0], [3.0]])
+    return GaussianMixture(weights, means, torch.tensor([[0.25], [1.0]]))
 
 
 _SMILE = (
@@ -31,8 +29,7 @@ _SMILE = (
 
 
 def smile_curve(u: Tensor) -> Tensor:
-    """The curve of the second experiment, a winking face of radius 1, drawn arc after arc at
-    constant speed.
+    """The curve of the second experiment, a winking face of radius 1, drawn at constant speed.
 
     Args:
         u: Places along the curve in [0, 1), shape ``(n,)``; equal lengths hold equal shares, so
@@ -43,14 +40,11 @@ def smile_curve(u: Tensor) -> Tensor:
     """
     require_finite("u", u)
     require_shape("u", u, "n")
-    if u.device.type == "cpu" and len(u):
-        low, high = torch.aminmax(u)
-        require(
-            bool(low >= 0) and bool(high < 1),
-            "u",
-            f"values from {low:g} to {high:g}",
-            "in [0, 1)",
-        )
+    if u.element_size() < 4:  # too coarse for places on a curve
+        return smile_curve(u.float()).to(u)
+    if len(u) and values_can_be_read(u):
+        low, high = (value.item() for value in torch.aminmax(u.detach()))
+        require(low >= 0 and high < 1, "u", f"values from {low:g} to {high:g}", "in [0, 1)")
     x, y, radius, start, end = _smile_arcs(u)
     stops = (radius * (end - start)).cumsum(0)
     length = u * stops[-1]
@@ -60,8 +54,7 @@ def smile_curve(u: Tensor) -> Tensor:
 
 
 def smile(n: int, noise: float = 0.01, generator: torch.Generator | None = None) -> Tensor:
-    """The second experiment's data: ``n`` points uniform on :func:`smile_curve` plus normal noise,
-    shape ``(n, 2)``.
+    """The second experiment's data, uniform on :func:`smile_curve` plus noise, shape ``(n, 2)``.
 
     They lie on the CPU and have torch's default dtype.
 
@@ -71,15 +64,13 @@ def smile(n: int, noise: float = 0.01, generator: torch.Generator | None = None)
         generator: Source of places and noise, on the CPU; torch's own if ``None``.
     """
     require(n >= 0, "n", n, "at least 0")
-    require(noise >= 0, "noise", noise, "at least 0")
+    require(0 <= noise < math.inf, "noise", noise, "at least 0 and finite")
     points = smile_curve(torch.rand(n, generator=generator))
     return points + noise * torch.randn(points.shape, generator=generator)
 
 
 def smile_distance(points: Tensor) -> Tensor:
-    """Distance of points of shape ``(n, 2)`` to the nearest place on :func:`smile_curve`, shape
-    ``(n,)``.
-    """
+    """Distance of points, shape ``(n, 2)``, to their nearest on :func:`smile_curve`, ``(n,)``."""
     require_finite("points", points)
     require_shape("points", points, "n", 2)
     x, y, radius, start, end = _smile_arcs(points)
@@ -92,9 +83,7 @@ def smile_distance(points: Tensor) -> Tensor:
 
 
 def _smile_arcs(reference: Tensor) -> Tensor:
-    """The arcs' centres, radii and angles in radians, shape ``(5, n_arcs)``, in the dtype and on
-    the device of ``reference``.
-    """
+    """The arcs' centres, radii and angles in radians, shape ``(5, n_arcs)``, like ``reference``."""
     arcs = reference.new_tensor(_SMILE).T
     return torch.cat([arcs[:3], torch.deg2rad(arcs[3:])])
 
@@ -123,14 +112,10 @@ def digits(*sizes: int, seed: int = 0) -> list[tuple[Tensor, Tensor]]:
         ValueError: if ``sizes`` are not as above.
     """
     levels, labels = load_digits(return_X_y=True)
-    require(
-        len(sizes) >= 1
-        and min(sizes) >= 10
-        and (len(labels) - sum(sizes) >= 10 or sum(sizes) == len(labels)),
-        "sizes",
-        sizes,
-        f"each at least 10 and {len(labels)} together, or fewer by 10 or more",
-    )
+    fits = all(isinstance(size, Integral) and size >= 10 for size in sizes) and len(sizes) > 0
+    allowed = f"integers, each at least 10 and {len(labels)} together, or fewer by 10 or more"
+    fits = fits and (sum(sizes) == len(labels) or sum(sizes) <= len(labels) - 10)
+    require(fits, "sizes", sizes, allowed)
     images = (2 * torch.as_tensor(levels).reshape(-1, 1, 8, 8) + 1) / DIGIT_LEVELS - 1
     images, labels = images.to(torch.get_default_dtype()), torch.as_tensor(labels)
     parts, rest = [], torch.arange(len(labels))

@@ -34,37 +34,36 @@ class Distance(NamedTuple):
 def wasserstein(
     x: Tensor, quantile: Callable[[Tensor], Tensor], n_levels: int = 20_000
 ) -> Distance:
-    r"""1-Wasserstein distance of points ``x`` of shape ``(n, 1)`` to the law with the given
-    quantile function.
+    r"""1-Wasserstein distance of points to the law with the given quantile function.
 
     The floor is exact (Fubini, then the mean absolute deviation of a binomial):
     :math:`E\,W_1 = \int E|F_n - F|\,\mathrm dx` with :math:`n F_n(x) \sim \mathrm{Bin}(n, F(x))`.
 
     Args:
+        x: Points, shape ``(n, 1)``.
         quantile: Maps levels of shape ``(m,)`` inside (0, 1) to points of shape ``(m, 1)``.
         n_levels: The law is read at the midpoints of this many equal slices of (0, 1).
     """
-    _require_points(x)
+    points = _require_points(x)
+    require(n_levels >= 2, "n_levels", n_levels, "at least 2")
     levels = (torch.arange(n_levels, dtype=torch.float64, device=x.device) + 0.5) / n_levels
-    law = quantile(levels)[:, 0].cpu().numpy()
-    value = stats.wasserstein_distance(x[:, 0].detach().double().cpu().numpy(), law)
+    law = _values("quantile(levels)", quantile(levels), n_levels, 1)
+    value = stats.wasserstein_distance(points, law)
     between = np.arange(1, n_levels) / n_levels  # F on the gap between one law point and the next
     return Distance(float(value), float(_binomial_deviation(len(x), between) @ np.diff(law)))
 
 
 def kolmogorov_smirnov(x: Tensor, cdf: Callable[[Tensor], Tensor]) -> Distance:
-    """Largest gap between the empirical distribution function of ``x``, shape ``(n, 1)``, and
-    ``cdf``.
+    """Largest gap between the distribution function of points and that of a law.
 
     Args:
+        x: Points, shape ``(n, 1)``.
         cdf: Maps points of shape ``(n, 1)`` to levels of shape ``(n,)``.
     """
-    _require_points(x)
-
-    def cdf_of_array(points: np.ndarray) -> np.ndarray:
-        return cdf(torch.as_tensor(points)[:, None].to(x.device)).cpu().numpy()
-
-    value = stats.kstest(x[:, 0].detach().double().cpu().numpy(), cdf_of_array).statistic
+    points = np.sort(_require_points(x))
+    levels = _values("cdf(x)", cdf(torch.as_tensor(points)[:, None].to(x.device)), len(x))
+    require(levels.min() > -1e-6 and levels.max() < 1 + 1e-6, "cdf(x)", "others", "in [0, 1]")
+    value = stats.kstest(levels, "uniform").statistic
     return Distance(float(value), _kolmogorov_floor(len(x)))
 
 
@@ -74,16 +73,13 @@ def _kolmogorov_floor(n: int) -> float:
 
 
 def _binomial_deviation(n: int, p: np.ndarray) -> np.ndarray:
-    """``E|Bin(n, p) / n - p|`` by de Moivre's formula, ``2 (1 - p) m P(Bin(n, p) = m) / n`` with
-    ``m = floor(n p) + 1``.
-    """
+    """``E|Bin(n, p) / n - p|``, de Moivre's ``2 (1 - p) m P(Bin(n, p) = m) / n``."""
     m = np.floor(n * p) + 1
     return 2 * m * (1 - p) * stats.binom.pmf(m, n, p) / n
 
 
 def energy_distance(x: Tensor, y: Tensor) -> Distance:
-    r"""Energy distance of the points ``x`` from the points ``y``, in units of length (Székely and
-    Rizzo 2013).
+    r"""Energy distance of two samples, in units of length (Székely and Rizzo 2013).
 
     .. math:: 2\, E|X - Y| - E|X - X'| - E|Y - Y'|
 
@@ -107,16 +103,12 @@ def energy_distance(x: Tensor, y: Tensor) -> Distance:
 
 
 def sliced_wasserstein(
-    x: Tensor,
-    y: Tensor,
-    n_directions: int = 200,
-    generator: torch.Generator | None = None,
+    x: Tensor, y: Tensor, n_directions: int = 200, generator: torch.Generator | None = None
 ) -> float:
-    r"""Sliced 2-Wasserstein distance: the root mean square of :math:`W_2` over random directions
-    (Bonneel et al. 2015).
+    r"""Sliced 2-Wasserstein distance, the root mean square of :math:`W_2` over random directions.
 
     Along a direction :math:`W_2^2` of two samples of equal size is the mean square difference of
-    their sorted projections.
+    their sorted projections (Bonneel et al. 2015).
 
     Args:
         x: Points, shape ``(n, *event)``.
@@ -130,13 +122,7 @@ def sliced_wasserstein(
     x, y = _require_samples(x=x, y=y)
     require(len(x) == len(y), "y", f"{len(y)} points", f"as many points as x, {len(x)}")
     require(n_directions >= 1, "n_directions", n_directions, "at least 1")
-    directions = torch.randn(
-        n_directions,
-        x.shape[1],
-        generator=generator,
-        dtype=x.dtype,
-        device=x.device,
-    )
+    directions = x.new_empty(n_directions, x.shape[1]).normal_(generator=generator)
     squares = [
         ((x @ u).sort().values - (y @ u).sort().values).square().mean()
         for u in torch.nn.functional.normalize(directions, dim=1)
@@ -144,29 +130,16 @@ def sliced_wasserstein(
     return float(torch.stack(squares).mean().sqrt())
 
 
-def frechet_gaussian(mean_x: Tensor, cov_x: Tensor, mean_y: Tensor, cov_y: Tensor) -> float:
-    r"""The squared 2-Wasserstein distance of two Gaussians (Dowson and Landau 1982),
+def frechet_distance(x: Tensor, y: Tensor) -> float:
+    r"""Fréchet distance of two sets of feature vectors (Heusel et al. 2017).
+
+    It is the squared 2-Wasserstein distance of the Gaussians with their means and covariances,
 
     .. math:: |m_x - m_y|^2 + \operatorname{tr}\big(C_x + C_y - 2\,(C_x^{1/2} C_y\,
-    C_x^{1/2})^{1/2}\big).
+        C_x^{1/2})^{1/2}\big)
 
-    Args:
-        mean_x: Mean, shape ``(d,)``, as is ``mean_y``.
-        cov_x: Covariance, shape ``(d, d)``, as is ``cov_y``; it may be singular.
-    """
-    mean_x, cov_x, mean_y, cov_y = (v.detach().double() for v in (mean_x, cov_x, mean_y, cov_y))
-    values, vectors = torch.linalg.eigh(cov_x)
-    root = vectors * values.clamp(min=0).sqrt() @ vectors.T
-    cross = torch.linalg.eigvalsh(root @ cov_y @ root).clamp(min=0).sqrt().sum()
-    return float((mean_x - mean_y).square().sum() + cov_x.trace() + cov_y.trace() - 2 * cross)
-
-
-def frechet_distance(x: Tensor, y: Tensor) -> float:
-    """Fréchet distance of two sets of feature vectors: :func:`frechet_gaussian` of their means and
-    covariances (Heusel et al. 2017).
-
-    It grows as samples shrink, about as the inverse of their size: compare values of equal sizes
-    only.
+    (Dowson and Landau 1982). It grows as samples shrink, about as the inverse of their size:
+    compare values of equal sizes only.
 
     Args:
         x: Features, shape ``(n, d)``, ``n >= 2``.
@@ -175,21 +148,23 @@ def frechet_distance(x: Tensor, y: Tensor) -> float:
     x, y = _require_samples(x=x, y=y)
     for name, points in (("x", x), ("y", y)):
         require(len(points) >= 2, name, "1 point", "at least 2 points")
-    moments = [
-        (points.mean(0), torch.cov(points.T).reshape(2 * points.shape[1:])) for points in (x, y)
-    ]
-    return frechet_gaussian(*moments[0], *moments[1])
+    cov_x, cov_y = (torch.cov(points.T).reshape(2 * points.shape[1:]) for points in (x, y))
+    values, vectors = torch.linalg.eigh(cov_x)
+    root = vectors * values.clamp(min=0).sqrt() @ vectors.T
+    cross = torch.linalg.eigvalsh(root @ cov_y @ root).clamp(min=0).sqrt().sum()
+    gap = (x.mean(0) - y.mean(0)).square().sum()
+    return float(gap + cov_x.trace() + cov_y.trace() - 2 * cross)
 
 
 def density_coverage(x: Tensor, real: Tensor, k: int = 5) -> tuple[float, float]:
-    r"""How real the points ``x`` look, and how much of the real set they reach (Naeem et al. 2020,
-    Eqs. 3 and 4).
+    r"""How real points look, and how much of the real set they reach.
 
     Around each real point stands the open ball that reaches to its ``k``-th neighbour among the
     real ones. *Density* is the mean number of balls a point of ``x`` lies in, over ``k``;
     *coverage* is the share of balls with a point of ``x`` inside. For ``n`` draws of the law of
-    ``m`` real points the mean density is 1 and the mean coverage :math:`1 - \prod_{i=1}^{k} (m -
-    i)/(n + m - i)`, whatever the law.
+    ``m`` real points the mean density is 1 and the mean coverage
+    :math:`1 - \prod_{i=1}^{k} (m - i)/(n + m - i)`, whatever the law (Naeem et al. 2020, Eqs. 3
+    and 4).
 
     Args:
         x: Points to judge, shape ``(n, *event)``.
@@ -213,11 +188,10 @@ def density_coverage(x: Tensor, real: Tensor, k: int = 5) -> tuple[float, float]
 
 
 def nearer_training(x: Tensor, train: Tensor, held_out: Tensor) -> float:
-    """Share of the points ``x`` that lie nearer to a training point than to any held-out one; ties
-    count half.
+    """Share of points that lie nearer to a training point than to any held-out one.
 
-    Of exact draws it is one half on average, since training and held-out points are then alike;
-    more means memory.
+    Ties count half. Of exact draws it is one half on average, since training and held-out points
+    are then alike; more means memory.
 
     Args:
         x: Points to judge, shape ``(n, *event)``.
@@ -226,12 +200,8 @@ def nearer_training(x: Tensor, train: Tensor, held_out: Tensor) -> float:
             alone.
     """
     x, train, held_out = _require_samples(x=x, train=train, held_out=held_out)
-    require(
-        len(train) == len(held_out),
-        "held_out",
-        f"{len(held_out)} points",
-        f"as many points as train, {len(train)}",
-    )
+    got, allowed = f"{len(held_out)} points", f"as many points as train, {len(train)}"
+    require(len(train) == len(held_out), "held_out", got, allowed)
     to_train, to_held_out = (
         torch.cat([block.amin(1) for _, block in _distances(x, points)])
         for points in (train, held_out)
@@ -239,40 +209,46 @@ def nearer_training(x: Tensor, train: Tensor, held_out: Tensor) -> float:
     return float(0.5 - 0.5 * (to_train - to_held_out).sign().mean())
 
 
-def _distances(x: Tensor, y: Tensor, n_pairs: int = 4_000_000) -> Iterator[tuple[slice, Tensor]]:
-    """The Euclidean distances of rows of ``x`` from all of ``y``, a block of rows at a time, with
-    the rows' places.
+def _distances(x: Tensor, y: Tensor, n_pairs: int = 5_000_000) -> Iterator[tuple[slice, Tensor]]:
+    """The distances of rows of ``x`` from all of ``y``, a block of rows at a time, and which rows.
+
+    A block has more than the 32 MiB up to which glibc may keep freed memory in pieces.
     """
     size = max(1, n_pairs // len(y))
     for start in range(0, len(x), size):
         rows = slice(start, start + size)
         # exact differences: through the scalar product a distance would be uncertain by the root of
         # the rounding error
-        yield (
-            rows,
-            torch.cdist(x[rows], y, compute_mode="donot_use_mm_for_euclid_dist"),
-        )
+        yield rows, torch.cdist(x[rows], y, compute_mode="donot_use_mm_for_euclid_dist")
 
 
 def _require_samples(**samples: Tensor) -> list[Tensor]:
-    """Each sample in double precision, shape ``(n, d)``; refuses an empty one, and two of unlike
-    events.
-    """
-    (first, event), *_ = ((name, x.shape[1:]) for name, x in samples.items())
+    """Each sample in double precision, shape ``(n, d)``; refuses an empty one, or unlike events."""
+    first, reference = next(iter(samples.items()))
     for name, x in samples.items():
         require_finite(name, x)
         require(x.ndim >= 2, name, f"shape {tuple(x.shape)}", "of shape (n, *event)")
-        require(len(x) >= 1, name, "no point", "at least one point")
-        require(
-            x.shape[1:] == event,
-            name,
-            f"events of shape {tuple(x.shape[1:])}",
-            f"of the event shape of {first}, {tuple(event)}",
-        )
+        require(x.numel() >= 1, name, "no point", "at least one point")
+        got, event = (tuple(points.shape[1:]) for points in (x, reference))
+        allowed = f"of the event shape of {first}, {event}"
+        require(got == event, name, f"events of shape {got}", allowed)
+        same = x.device == reference.device
+        require(same, name, f"a tensor on {x.device}", f"on the device of {first}")
     return [x.detach().double().flatten(1) for x in samples.values()]
 
 
-def _require_points(x: Tensor) -> None:
+def _require_points(x: Tensor) -> np.ndarray:
     require_finite("x", x)
     require_shape("x", x, "n", 1)
     require(len(x) >= 1, "x", "no point", "at least one point")
+    return x[:, 0].detach().double().cpu().numpy()
+
+
+def _values(name: str, values: Tensor, *shape: int) -> np.ndarray:
+    """What a law's function returned, as an array; refuses one that falls by more than rounding."""
+    require_finite(name, values)
+    require_shape(name, values, *shape)
+    array = values.detach().double().flatten().cpu().numpy()
+    falls = -np.diff(array).min(initial=0)
+    require(bool(falls <= 1e-6 * np.ptp(array)), name, f"a fall by {falls:g}", "increasing")
+    return array

@@ -1,37 +1,43 @@
-"""The Gaussian mixture, exact in every way: densities, scores, diffusion and conditioning are
-closed forms.
-"""
+"""The Gaussian mixture: density, score, diffusion and conditioning are closed forms."""
 
+import copy
 import math
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import torch
 from scipy.optimize import elementwise
 from torch import Tensor
 
-from ._checks import require, require_finite, require_shape
+from ._checks import require, require_finite, require_shape, require_tensor
 
 
-@dataclass(frozen=True)
+def symmetrised(name: str, matrices: Tensor) -> Tensor:
+    """``(C + C^T) / 2``, or ``ValueError`` if that is more than rounding away from ``C``."""
+    scale = matrices.diagonal(dim1=-2, dim2=-1).abs().sqrt()
+    rounding = 1e-4 * scale[..., :, None] * scale[..., None, :]
+    symmetric = ((matrices - matrices.mT).abs() <= rounding).all()
+    require(bool(symmetric), name, "another matrix", "symmetric")
+    return (matrices + matrices.mT) / 2
+
+
+@dataclass(frozen=True, eq=False)
 class GaussianMixture:
-    r"""The mixture :math:`\sum_k w_k \mathcal N(m_k, Q_k \operatorname{diag}(v_k) Q_k^\top)` in
-    ``d`` dimensions.
+    r"""The mixture :math:`\sum_k w_k \mathcal N(m_k, Q_k \operatorname{diag}(v_k) Q_k^\top)`.
 
     Covariances are kept as principal axes and variances: isotropic noise moves the variances and
-    leaves the axes alone, so :meth:`perturb` costs nothing. (A mixture perturbed at times of shape
-    ``(B,)`` holds one mixture a row.)
+    leaves the axes alone, so :meth:`perturb` costs nothing. Half precision is refused; states of
+    half precision are served in single precision.
 
     Args:
-        weights: ``w``, shape ``(K,)``, positive, summing to 1.
+        weights: ``w``, shape ``(K,)``, not negative, summing to 1.
         means: ``m``, shape ``(K, d)``.
         variances: ``v``, along the axes, shape ``(K, d)``, positive. Variances, not standard
             deviations.
-        axes: ``Q``, orthonormal, in columns, shape ``(K, d, d)``; ``None`` means the coordinate
-            axes.
+        axes: ``Q``, orthonormal, in columns, shape ``(K, d, d)``; ``None`` means the coordinates'.
 
     Raises:
         ValueError: naming the argument whose shape or values are not as above.
-        TypeError: if an argument is not a floating-point tensor.
+        TypeError: if an argument is not a tensor of single or double precision.
     """
 
     weights: Tensor
@@ -40,54 +46,40 @@ class GaussianMixture:
     axes: Tensor | None = None
 
     def __post_init__(self):
-        for name in ("weights", "means", "variances"):
-            require_finite(name, getattr(self, name))
+        given = {name: value for name, value in vars(self).items() if value is not None}
+        for name, value in given.items():
+            require_finite(name, value)
+            if value.element_size() < 4:
+                raise TypeError(f"{name} must be of single or double precision, got {value.dtype}")
         w, m, v, q = self.weights, self.means, self.variances, self.axes
         require_shape("weights", w, "K")
-        require(
-            m.ndim >= 2 and m.shape[-2] == len(w),
-            "means",
-            f"shape {tuple(m.shape)}",
-            f"of shape (K, d), K = {len(w)}",
-        )
+        fits = m.ndim == 2 and len(m) == len(w) and m.shape[1] > 0
+        require(fits, "means", f"shape {tuple(m.shape)}", f"of shape (K, d), K = {len(w)}")
         require_shape("variances", v, *m.shape)
+        require(bool((w >= 0).all()), "weights", w.tolist(), "at least 0")
+        total = w.sum().item()
+        require(abs(total - 1) < 1e-5, "weights", f"{w.tolist()}, of sum {total:g}", "of sum 1")
+        require(bool((v > 0).all()), "variances", f"values down to {v.min():g}", "positive")
         if q is not None:
             require_shape("axes", q, len(w), self.dim, self.dim)
-        if w.device.type == "cpu" and v.numel():
-            require(bool((w > 0).all()), "weights", w.tolist(), "positive")
-            require(
-                abs(w.sum().item() - 1) < 1e-5,
-                "weights",
-                f"{w.tolist()}, of sum {w.sum():g}",
-                "of sum 1",
-            )
-            require(
-                bool((v > 0).all()),
-                "variances",
-                f"values down to {v.min():g}",
-                "positive",
-            )
+            off = (q.mT @ q - torch.eye(self.dim).to(q)).abs()
+            require(bool((off < 1e-3).all()), "axes", "others", "orthonormal")
+        widest = max((value.dtype for value in given.values()), key=lambda t: t.itemsize)
+        vars(self).update({name: value.to(widest) for name, value in given.items()})
 
     @classmethod
     def from_covs(cls, weights: Tensor, means: Tensor, covs: Tensor) -> "GaussianMixture":
-        """The mixture with covariance matrices ``covs`` of shape ``(K, d, d)``, symmetric and
-        positive definite.
+        """The mixture with covariance matrices ``covs``, positive definite, shape ``(K, d, d)``.
+
+        They may be asymmetric by rounding.
         """
         require_finite("covs", covs)
-        require(
-            torch.allclose(covs, covs.mT),
-            "covs",
-            "matrices that are not",
-            "symmetric",
-        )
-        variances, axes = torch.linalg.eigh(covs)
-        require(
-            bool((variances > 0).all()),
-            "covs",
-            f"an eigenvalue of {variances.min():g}",
-            "positive definite",
-        )
-        return cls(weights, means, variances, axes)
+        require_tensor("means", means)
+        require_shape("covs", covs, *means.shape, means.shape[-1])
+        variances, axes = torch.linalg.eigh(symmetrised("covs", covs).double())
+        got = f"an eigenvalue of {variances.flatten().sort().values[:1].tolist()}"
+        require(bool((variances > 0).all()), "covs", got, "positive definite")
+        return cls(weights, means, variances.to(covs), axes.to(covs))
 
     @classmethod
     def from_classes(
@@ -100,19 +92,28 @@ class GaussianMixture:
 
         Args:
             x: Data, shape ``(n, *event)``; the mixture is one of flattened events.
-            labels: Integers from 0 to ``K - 1``, shape ``(n,)``; every class needs at least two
-                points.
+            labels: Integers from 0 to ``K - 1``, shape ``(n,)``, at least two points for each.
             pooled: That part, in [0, 1].
             noise: Variance of white noise to be added to the data.
 
         Raises:
             ValueError: if an argument is not as above or a covariance is singular.
+            TypeError: if ``x`` is not floating-point or ``labels`` are not integers.
         """
         require_finite("x", x)
+        require(x.ndim >= 2 and len(x) > 0, "x", f"shape {tuple(x.shape)}", "of shape (n, *event)")
+        if not isinstance(labels, Tensor) or labels.is_floating_point() or labels.is_complex():
+            raise TypeError(
+                f"labels must be integers, got {getattr(labels, 'dtype', type(labels))}"
+            )
         require_shape("labels", labels, len(x))
         require(0 <= pooled <= 1, "pooled", pooled, "in [0, 1]")
-        require(noise >= 0, "noise", noise, "at least 0")
-        counts, points = torch.bincount(labels), x.flatten(1).double()
+        require(0 <= noise < math.inf, "noise", noise, "at least 0 and finite")
+        labels, points = labels.long().to(x.device), x.flatten(1).double()
+        low, high = labels.min().item(), labels.max().item()
+        in_range = low >= 0 and high < len(x)  # counting needs memory for the largest
+        require(in_range, "labels", f"values from {low} to {high}", "from 0 to K - 1")
+        counts = torch.bincount(labels)
         enough, sizes = bool((counts >= 2).all()), f"classes of {counts.tolist()}"
         require(enough, "labels", sizes, "two or more points a class")
         classes = [points[labels == k] for k in range(len(counts))]
@@ -142,151 +143,150 @@ class GaussianMixture:
     @property
     def cov(self) -> Tensor:
         """Covariance of the mixture, shape ``(d, d)``: within the components plus between them."""
-        between = self.means - self.mean
-        return torch.einsum(
-            "k,kij->ij",
-            self.weights,
-            self.covs + between[:, :, None] * between[:, None, :],
-        )
+        between = self.means - self.mean[..., None, :]
+        outer = between[..., :, None] * between[..., None, :]
+        return (self.weights[:, None, None] * (self.covs + outer)).sum(-3)
 
     def to(self, x: Tensor) -> "GaussianMixture":
-        """The same mixture in the dtype and on the device of ``x``."""
-        if self.means.dtype == x.dtype and self.means.device == x.device:
+        """The same mixture on the device of ``x``, in its dtype, or in single if that is half."""
+        dtype = torch.promote_types(x.dtype, torch.float32)
+        if self.means.dtype == dtype and self.means.device == x.device:
             return self
-        axes = None if self.axes is None else self.axes.to(x)
-        return GaussianMixture(self.weights.to(x), self.means.to(x), self.variances.to(x), axes)
+        parts = {name: v.to(x.device, dtype) for name, v in vars(self).items() if v is not None}
+        return GaussianMixture(**parts) if self.means.ndim == 2 else self._with(**parts)
+
+    def _with(self, **values: Tensor) -> "GaussianMixture":
+        """A copy with computed values in place, which need no check."""
+        mixture = copy.copy(self)
+        vars(mixture).update(values)
+        return mixture
 
     def sample(self, n: int, generator: torch.Generator | None = None) -> Tensor:
         """Draw ``n`` points, shape ``(n, d)``."""
         require(n >= 0, "n", n, "at least 0")
+        self._require_one("sampled")
+        means = self.means
         if n == 0:
-            return self.means.new_empty(0, self.dim)
+            return means.new_empty(0, self.dim)
         k = torch.multinomial(self.weights, n, replacement=True, generator=generator)
-        z = torch.randn(
-            n,
-            self.dim,
-            generator=generator,
-            dtype=self.means.dtype,
-            device=self.means.device,
-        )
-        return self.means[k] + self._from_axes((self.variances[k].sqrt() * z)[:, None], k)[:, 0]
+        z = means.new_empty(n, self.dim).normal_(generator=generator)
+        return means[k] + self._from_axes((self.variances[k].sqrt() * z)[:, None], k)[:, 0]
 
     def log_joint(self, x: Tensor) -> Tensor:
         """``log w_k + log N(x; m_k, C_k)`` at ``x`` of shape ``(B, d)``: shape ``(B, K)``."""
         u = self._to_axes(self._offsets(x))
-        log_normal = -0.5 * (u**2 / self.variances + torch.log(2 * math.pi * self.variances)).sum(
-            -1
-        )
-        return self.weights.log() + log_normal
+        terms = u**2 / self.variances + torch.log(2 * math.pi * self.variances)
+        return self.weights.log() - 0.5 * terms.sum(-1)
 
     def log_prob(self, x: Tensor) -> Tensor:
         """Log-density at ``x`` of shape ``(B, d)``, in nats: shape ``(B,)``."""
         return self.log_joint(x).logsumexp(-1)
 
     def score(self, x: Tensor) -> Tensor:
-        """Gradient of the log-density at ``x``, shape ``(B, d)``: each component's pull, weighted
-        by responsibility.
+        """Gradient of the log-density at ``x``, shape ``(B, d)``, in the dtype of ``x``.
+
+        Each component's pull, weighted by responsibility.
         """
         responsibility = self.log_joint(x).softmax(-1)
-        return (responsibility[..., None] * self.pulls(x)).sum(-2)
+        return (responsibility[..., None] * self.pulls(x)).sum(-2).to(x.dtype)
 
     def pulls(self, x: Tensor) -> Tensor:
-        """Gradient of each component's log-density at ``x`` of shape ``(B, d)``: shape ``(B, K,
-        d)``.
-        """
+        """Gradient of each component's log-density at ``x``, ``(B, d)``: shape ``(B, K, d)``."""
         return self._from_axes(-self._to_axes(self._offsets(x)) / self.variances)
 
-    def perturb(self, alpha: Tensor, sigma: Tensor) -> "GaussianMixture":
-        """The law of ``alpha X + sigma Z``, ``Z ~ N(0, I)``; ``alpha`` and ``sigma`` have shape
-        ``()`` or ``(B,)``.
+    def perturb(self, alpha: Tensor | float, sigma: Tensor | float) -> "GaussianMixture":
+        """The law of ``alpha X + sigma Z``, ``Z ~ N(0, I)``.
+
+        Coefficients of shape ``(B,)`` make a mixture for each row of the points given to it. It has
+        densities and moments; it cannot be sampled, conditioned or inverted.
         """
-        a, s = alpha[..., None, None], sigma[..., None, None]
-        return replace(self, means=a * self.means, variances=a**2 * self.variances + s**2)
+        a, s = (self._coefficient(c) for c in (alpha, sigma))
+        return self._with(means=a * self.means, variances=a**2 * self.variances + s**2)
+
+    def _coefficient(self, c: Tensor | float) -> Tensor | float:
+        if not isinstance(c, Tensor):
+            return c
+        require(c.ndim <= 1, "coefficients", f"shape {tuple(c.shape)}", "of shape () or (B,)")
+        return c.to(self.means)[..., None, None]
 
     def condition(self, A: Tensor, y: Tensor, std: float) -> "GaussianMixture":
-        """The law of ``X`` given ``y = A X + std N(0, I)``, again a mixture (Bayes' rule, component
-        by component).
+        """The law of ``X`` given ``y = A X + std N(0, I)``, again a mixture (Bayes' rule).
 
         Args:
             A: Linear map, shape ``(m, d)``.
             y: Observation, shape ``(m,)``.
             std: Standard deviation of the observation's noise, positive.
         """
+        self._require_one("conditioned")
+        require_finite("A", A)
+        require_finite("y", y)
         require_shape("A", A, "m", self.dim)
         require_shape("y", y, len(A))
-        require(std > 0, "std", std, "positive")
-        # Posterior variances are small differences of large numbers; double precision keeps them.
-        A, y, covs, means = (
-            A.double(),
-            y.double(),
-            self.covs.double(),
-            self.means.double(),
-        )
-        eye_y, eye_x = torch.eye(len(A)).to(A), torch.eye(self.dim).to(A)
-        evidence_covs = A @ covs @ A.mT + std**2 * eye_y
-        gain = torch.linalg.solve(evidence_covs, A @ covs).mT
-        residual = y - means @ A.mT
-        evidence = torch.distributions.MultivariateNormal(
-            torch.zeros_like(y), evidence_covs
-        ).log_prob(residual)
-        shrink = eye_x - gain @ A
-        posterior = GaussianMixture.from_covs(
-            (self.weights.double().log() + evidence).softmax(-1),
-            means + torch.einsum("kij,kj->ki", gain, residual),
-            shrink @ covs @ shrink.mT
-            + std**2 * gain @ gain.mT,  # Joseph's form stays positive definite
-        )
-        return posterior.to(self.means)
+        require(0 < std < math.inf, "std", std, "positive and finite")
+        A, y, means = A.double() / std, y.double() / std, self.means.double()
+        eye = torch.eye(self.dim).to(means)
+        axes = eye if self.axes is None else self.axes.double()
+        root = axes * self.variances.double().sqrt()[:, None]  # C = root root^T
+        # With A root = W S U^T the evidence has covariance W (1 + S^2) W^T, the posterior
+        # root U (1 + S^2)^-1 U^T root^T: sums only, so that no small difference loses its digits.
+        W, S, Ut = torch.linalg.svd(A @ root)
+        gap = ((y - means @ A.mT)[:, None] @ W)[:, 0]
+        spread = 1 + torch.nn.functional.pad(S**2, (0, len(y) - S.shape[1]))
+        evidence = -0.5 * (gap**2 / spread + spread.log()).sum(1)
+        shrink = torch.nn.functional.pad(S, (0, self.dim - S.shape[1]))
+        narrow = root @ Ut.mT / (1 + shrink**2).sqrt()[:, None]
+        n = S.shape[1]
+        pull = S * gap[:, :n] / spread[:, :n]
+        axes, stds, _ = torch.linalg.svd(narrow)
+        return GaussianMixture(
+            (self.weights.double().log() + evidence).softmax(0),
+            means + (root @ Ut.mT[:, :, :n] @ pull[..., None])[..., 0],
+            stds**2,
+            axes,
+        ).to(self.means)
 
     def cdf(self, x: Tensor) -> Tensor:
-        """Distribution function at points of shape ``(B, 1)``: shape ``(B,)``. In one dimension
-        only.
-        """
-        require(
-            self.dim == 1,
-            "the mixture's dimension",
-            self.dim,
-            "1 to have a distribution function",
-        )
+        """Distribution function at points of shape ``(B, 1)``: shape ``(B,)``; in one dimension."""
+        require(self.dim == 1, "the mixture's dimension", self.dim, "1 to have a cdf")
         u = self._offsets(x)[..., 0] / self.variances[..., 0].sqrt()
         return (self.weights * torch.special.ndtr(u)).sum(-1)
 
     def quantile(self, u: Tensor) -> Tensor:
-        """The points of shape ``(n, 1)`` with ``cdf(x) = u``, for levels ``u`` of shape ``(n,)``
-        inside (0, 1).
-        """
+        """Points of shape ``(n, 1)`` with ``cdf(x) = u``, for ``u`` inside (0, 1), ``(n,)``."""
+        self._require_one("inverted")
+        require_finite("u", u)
         require_shape("u", u, "n")
-        require(
-            bool(((u > 0) & (u < 1)).all()),
-            "u",
-            f"values from {u.min():g} to {u.max():g}",
-            "inside (0, 1)",
-        )
+        if not len(u):
+            return u[:, None]
+        low, high = u.min().item(), u.max().item()
+        require(low > 0 and high < 1, "u", f"values from {low:g} to {high:g}", "inside (0, 1)")
         double = self.to(u.double())
-        reach = (
-            40 * double.variances.sqrt()
-        )  # beyond it the distribution function is 0 or 1 to the last bit
-        low, high = (
-            (double.means - reach).min().item(),
-            (double.means + reach).max().item(),
-        )
+        # beyond 40 standard deviations the distribution function is 0 or 1 to the last bit
+        reach = 40 * double.variances.sqrt()
+        ends = (double.means - reach).min().item(), (double.means + reach).max().item()
 
         def excess(x, level):
             return double.cdf(torch.as_tensor(x)[:, None].to(double.means)).cpu().numpy() - level
 
-        root = elementwise.find_root(excess, (low, high), args=(u.double().cpu().numpy(),))
+        root = elementwise.find_root(excess, ends, args=(u.double().cpu().numpy(),))
         return torch.as_tensor(root.x).to(u)[:, None]
+
+    def _require_one(self, done: str) -> None:
+        one = self.means.ndim == 2
+        require(one, "coefficients", "shape (B,)", f"of shape () for a mixture to be {done}")
 
     def _offsets(self, x: Tensor) -> Tensor:
         """``x - m_k`` for every component, shape ``(B, K, d)``."""
         require_shape("x", x, "B", self.dim)
+        if self.means.ndim == 3:
+            require_shape("x", x, len(self.means), self.dim)
         return x[:, None] - self.means
 
     def _to_axes(self, u: Tensor) -> Tensor:
-        return u if self.axes is None else torch.einsum("kij,bki->bkj", self.axes, u)
+        return u if self.axes is None else torch.einsum("kij,bki->bkj", self.axes.to(u), u)
 
     def _from_axes(self, u: Tensor, k: Tensor | slice = slice(None)) -> Tensor:
         if self.axes is None:
             return u
-        axes = self.axes[k]
-        return torch.einsum("bij,bkj->bki" if isinstance(k, Tensor) else "kij,bkj->bki", axes, u)
+        rule = "bij,bkj->bki" if isinstance(k, Tensor) else "kij,bkj->bki"
+        return torch.einsum(rule, self.axes[k].to(u), u)

@@ -29,7 +29,7 @@ def test_the_parts_of_the_digits_are_disjoint_and_together_the_whole_set():
 
 def test_every_part_holds_the_digits_in_the_same_proportions():
     shares = torch.bincount(torch.as_tensor(load_digits().target)) / 1797
-    for images, labels in digits(900, 400, 100, seed=3):
+    for _, labels in digits(900, 400, 100, seed=3):
         assert ((torch.bincount(labels) - len(labels) * shares).abs() <= 1).all()
 
 
@@ -59,9 +59,9 @@ def test_shapes_and_types():
     )
 
 
-@pytest.mark.parametrize("sizes", [(), (1798,), (1000, 9), (1000, 790)])
+@pytest.mark.parametrize("sizes", [(), (1798,), (1000, 9), (1000, 790), (10.5,), ("10",)])
 def test_sizes_that_cannot_be_had_are_refused(sizes):
-    with pytest.raises(ValueError, match="sizes must be each at least 10"):
+    with pytest.raises(ValueError, match="sizes must be integers, each at least 10"):
         digits(*sizes)
 
 
@@ -134,7 +134,7 @@ def test_the_curve_keeps_dtype_and_device(n, dtype, device):
     "call, message",
     [
         (lambda: smile(-1), "n must be at least 0, got -1"),
-        (lambda: smile(5, noise=-0.1), "noise must be at least 0, got -0.1"),
+        (lambda: smile(5, noise=-0.1), "noise must be at least 0 and finite, got -0.1"),
         (
             lambda: smile_curve(torch.tensor([0.5, 1.0])),
             r"u must be in \[0, 1\), got values from 0.5 to 1",
@@ -147,3 +147,24 @@ def test_the_curve_keeps_dtype_and_device(n, dtype, device):
 def test_bad_values_of_the_smile_are_named(call, message):
     with pytest.raises(ValueError, match=message):
         call()
+
+
+def test_noise_without_bounds_is_refused():
+    with pytest.raises(ValueError, match="noise must be at least 0 and finite, got inf"):
+        smile(3, math.inf)
+
+
+def test_the_curve_can_be_differentiated_forwards():
+    # Its speed is its length: the arcs are drawn one after the other, at constant speed
+    u = torch.rand(50)
+    _, velocity = torch.func.jvp(smile_curve, (u,), (torch.ones(50),))
+    high, low = smile_curve(u + 1e-7), smile_curve(u - 1e-7)
+    assert_close(velocity, (high - low) / 2e-7, rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+def test_the_curve_in_half_precision_is_rounded_only_at_its_ends(dtype):
+    u = (torch.arange(64) / 64).to(dtype)
+    points = smile_curve(u)
+    assert points.dtype == dtype
+    assert_close(points.double(), smile_curve(u.double()), rtol=0, atol=4e-3)

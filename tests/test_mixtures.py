@@ -1,6 +1,8 @@
 """The mixture against quadrature, torch.distributions and Bayes' rule."""
 
+import copy
 import math
+import pickle
 
 import pytest
 import torch
@@ -111,6 +113,158 @@ def test_to_follows_dtype_and_device(target, device):
     assert target.to(torch.zeros(())) is target
 
 
+def test_conditioning_far_out_leaves_a_weight_that_may_vanish():
+    # By hand: y = 5 is all but impossible under the left component, N(-3, 1/4 + 1/100)
+    y, std = 5.0, 0.1
+    posterior = deck_mixture().condition(torch.eye(1), torch.tensor([y]), std)
+    log_ratio = sum(
+        sign * (-0.5 * (y - m) ** 2 / (v + std**2) - 0.5 * math.log(v + std**2))
+        for sign, m, v in ((1, -3, 0.25), (-1, 3, 1.0))
+    )
+    assert math.isclose(posterior.weights[0].item(), math.exp(log_ratio), rel_tol=1e-9)
+    assert posterior.weights[0] < 1e-52 and posterior.weights[1] == 1
+    kept = torch.tensor([[0.25], [1.0]])
+    assert_close(posterior.variances, kept * std**2 / (kept + std**2))
+    prior_means = torch.tensor([[-3.0], [3.0]])
+    assert_close(posterior.means, (kept * y + std**2 * prior_means) / (kept + std**2))
+    # in single precision that weight is 0, and the density that of the other component
+    single = posterior.to(torch.zeros((), dtype=torch.float32))
+    assert single.weights[0] == 0
+    x = torch.linspace(3, 6, 7, dtype=torch.float32)[:, None]
+    alone = torch.distributions.Normal(single.means[1], single.variances[1].sqrt()).log_prob(x)
+    assert_close(single.log_prob(x), alone[:, 0])
+    assert single.score(x).isfinite().all() and single.sample(5).shape == (5, 1)
+
+
+@pytest.mark.parametrize("std", [1e-3, 1e-7, 1e-12])
+def test_conditioning_on_ever_sharper_observations_keeps_its_digits(target, std):
+    # Seen almost exactly, a coordinate has the observation's variance; posteriors formed by a
+    # difference would have lost it at 1e-8, the root of the rounding error
+    posterior = target.condition(torch.tensor([[0.6, 0.8]]), torch.tensor([0.4]), std)
+    along = torch.tensor([0.6, 0.8])
+    assert_close(
+        posterior.means @ along, torch.tensor([0.4, 0.4]), rtol=0, atol=30 * std**2 + 1e-15
+    )
+    narrow = posterior.variances.amin(1) / std**2
+    assert_close(narrow, torch.ones(2), rtol=20 * std**2 + 1e-3 * (std < 1e-8), atol=0)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_honest_covariances_may_be_asymmetric_by_rounding(dtype):
+    generator = torch.Generator().manual_seed(0)
+    for scale in (1e-6, 1.0, 1e6):
+        root = torch.randn(200, 10, 10, generator=generator, dtype=dtype)
+        covs = scale * (root @ root.mT / 10 + 0.1 * torch.eye(10, dtype=dtype))
+        rough = covs * (1 + 1e-6 * torch.randn(covs.shape, generator=generator, dtype=dtype))
+        weights = torch.full((200,), 1 / 200, dtype=dtype)
+        mixture = GaussianMixture.from_covs(weights, torch.zeros(200, 10, dtype=dtype), rough)
+        assert_close(mixture.covs, (rough + rough.mT) / 2, rtol=1e-4, atol=1e-5 * scale)
+        sheared = covs.clone()
+        sheared[7, 2, 3] *= 1.1
+        sheared[7, 2, 3] += 0.1 * scale
+        with pytest.raises(ValueError, match="covs must be symmetric"):
+            GaussianMixture.from_covs(weights, torch.zeros(200, 10, dtype=dtype), sheared)
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+def test_half_precision_states_are_served_in_single(target, dtype):
+    with pytest.raises(TypeError, match="single or double precision, got torch"):
+        GaussianMixture(W.to(dtype), M.to(dtype), V.to(dtype))
+    x = torch.randn(20, 2).to(dtype)
+    served = target.to(x)
+    assert served.means.dtype == torch.float32
+    noisy = served.perturb(torch.tensor(0.5).to(dtype), torch.tensor(0.25).to(dtype))
+    exact = target.perturb(0.5, 0.25)
+    assert noisy.score(x).dtype == dtype  # the only rounding is that of the result
+    assert_close(noisy.score(x).double(), exact.score(x.double()), rtol=8e-3, atol=1e-3)
+    assert_close(noisy.log_prob(x).double(), exact.log_prob(x.double()), rtol=1e-5, atol=1e-5)
+
+
+def test_times_in_double_do_not_change_single_precision(target):
+    single = target.to(torch.zeros((), dtype=torch.float32))
+    x, half = torch.randn(6, 2, dtype=torch.float32), torch.full((6,), 0.5)
+    for coefficient in (0.5, torch.tensor(0.5), half):
+        noisy = single.perturb(coefficient, coefficient)
+        assert noisy.score(x).dtype == noisy.log_prob(x).dtype == torch.float32
+    assert_close(noisy.score(x), single.perturb(0.5, 0.5).score(x))
+
+
+def test_moments_and_densities_of_a_mixture_a_row_and_what_it_has_not(target):
+    alpha, sigma = torch.rand(2), 0.1 + torch.rand(2)  # as many as dimensions and components
+    batch = target.perturb(alpha, sigma)
+    for i in range(2):
+        one = target.perturb(alpha[i], sigma[i])
+        for moment in ("mean", "cov", "covs"):
+            assert_close(getattr(batch, moment)[i], getattr(one, moment))
+    line = deck_mixture().perturb(alpha, sigma)
+    x = torch.tensor([[-1.0], [2.0]])
+    for i in range(2):
+        one = deck_mixture().perturb(alpha[i], sigma[i])
+        assert_close(line.cdf(x)[i], one.cdf(x)[[i]][0])
+    for call in (
+        lambda: batch.sample(2),
+        lambda: batch.condition(torch.eye(2), torch.zeros(2), 1.0),
+        lambda: line.quantile(torch.tensor([0.5, 0.5])),
+    ):
+        with pytest.raises(
+            ValueError, match=r"coefficients must be of shape \(\) for a mixture to"
+        ):
+            call()
+    with pytest.raises(ValueError, match=r"x must be of shape \(2, 2\), got shape \(3, 2\)"):
+        batch.score(torch.zeros(3, 2))
+
+
+def test_narrow_and_distant_components_keep_their_digits():
+    # Components 1e-6 wide, 2e6 apart: the score near each is that of the component alone
+    mixture = GaussianMixture(W, torch.tensor([[-1e6], [1e6]]), torch.full((2, 1), 1e-12))
+    x = mixture.means + torch.tensor([[2e-6], [-1e-6]])
+    exact = -(x - mixture.means) / 1e-12  # of the x that there is: numbers there are 1e-10 apart
+    assert_close(mixture.score(x), exact)
+    levels = torch.tensor([0.1, 0.4, 0.6, 0.9])
+    u = torch.special.ndtri(torch.tensor([0.2, 0.8, 0.2, 0.8])) * 1e-6
+    where = torch.tensor([-1e6, -1e6, 1e6, 1e6]) + u
+    assert_close(mixture.quantile(levels)[:, 0], where, rtol=0, atol=5e-10)
+
+
+def test_quantiles_of_no_levels_and_of_narrow_components():
+    assert deck_mixture().quantile(torch.zeros(0)).shape == (0, 1)
+    narrow = GaussianMixture(torch.ones(1), torch.zeros(1, 1), torch.full((1, 1), 1e-8))
+    level = torch.tensor([0.975])  # 1.96 standard deviations of 1e-4
+    assert_close(narrow.quantile(level), 1e-4 * torch.special.ndtri(level)[:, None])
+
+
+def test_a_generator_decides_a_draw_alone(target):
+    draws = []
+    for seed in (1, 2):
+        torch.manual_seed(seed)  # of no influence
+        draws.append(target.sample(50, torch.Generator().manual_seed(0)))
+    assert torch.equal(*draws)
+
+
+def test_mixtures_are_compared_by_identity_and_can_be_pickled(target):
+    again = pickle.loads(pickle.dumps(target))
+    for other in (again, copy.deepcopy(target)):
+        assert other != target and hash(other) != hash(target)
+        for name in ("weights", "means", "variances", "axes"):
+            assert torch.equal(getattr(other, name), getattr(target, name))
+    assert target == target and len({target, again}) == 2
+
+
+def test_parts_of_several_precisions_meet_in_the_widest():
+    mixture = GaussianMixture(W.float(), M.double(), V.float())
+    assert {v.dtype for v in (mixture.weights, mixture.means, mixture.variances)} == {torch.float64}
+
+
+def test_the_score_can_be_transformed_by_torch_func(target):
+    x, alpha = torch.randn(4, 2), torch.rand(4)
+    rows = torch.vmap(lambda x, a: target.perturb(a, 1 - a).score(x[None])[0])(x, alpha)
+    assert_close(rows, target.perturb(alpha, 1 - alpha).score(x))
+    _, slope = torch.func.jvp(lambda a: target.perturb(a, 0.3).score(x), (ONE / 2,), (ONE,))
+    high, low = (target.perturb(0.5 + h, 0.3).score(x) for h in (1e-5, -1e-5))
+    assert_close(slope, (high - low) / 2e-5, rtol=1e-6, atol=1e-6)
+
+
+ONE = torch.ones((), dtype=torch.float64)
 W, M, V = torch.tensor([0.5, 0.5]), torch.zeros(2, 1), torch.ones(2, 1)
 
 
@@ -121,7 +275,10 @@ W, M, V = torch.tensor([0.5, 0.5]), torch.zeros(2, 1), torch.ones(2, 1)
             lambda: GaussianMixture(torch.tensor([0.5, 0.6]), M, V),
             "weights must be of sum 1, got .* of sum 1.1",
         ),
-        (lambda: GaussianMixture(torch.tensor([1.5, -0.5]), M, V), "weights must be positive"),
+        (
+            lambda: GaussianMixture(torch.tensor([1.5, -0.5]), M, V),
+            r"weights must be at least 0, got \[1.5, -0.5\]",
+        ),
         (
             lambda: GaussianMixture(W, torch.zeros(3, 1), V),
             r"means must be of shape \(K, d\), K = 2, got shape \(3, 1\)",
@@ -135,6 +292,24 @@ W, M, V = torch.tensor([0.5, 0.5]), torch.zeros(2, 1), torch.ones(2, 1)
             lambda: GaussianMixture(W, M * math.nan, V),
             "means must be finite everywhere, got NaN or infinity",
         ),
+        (lambda: GaussianMixture(W, M, V, torch.full((2, 1, 1), 2.0)), "axes must be orthonormal"),
+        (
+            lambda: GaussianMixture(W, M, V, torch.full((2, 1, 1), math.nan)),
+            "axes must be finite everywhere",
+        ),
+        (lambda: GaussianMixture(W[:0], M[:0], V[:0]), "weights must be of sum 1"),
+        (
+            lambda: GaussianMixture.from_covs(W, M, V),
+            r"covs must be of shape \(2, 1, 1\), got shape \(2, 1\)",
+        ),
+        (
+            lambda: deck_mixture().perturb(torch.ones(2, 2), torch.ones(2, 2)),
+            r"coefficients must be of shape \(\) or \(B,\), got shape \(2, 2\)",
+        ),
+        (
+            lambda: deck_mixture().condition(torch.eye(1), torch.full((1,), math.inf), 1.0),
+            "y must be finite everywhere",
+        ),
         (
             lambda: GaussianMixture(W, M, V, torch.eye(2)),
             r"axes must be of shape \(2, 1, 1\), got shape \(2, 2\)",
@@ -147,7 +322,7 @@ W, M, V = torch.tensor([0.5, 0.5]), torch.zeros(2, 1), torch.ones(2, 1)
         (lambda: deck_mixture().sample(-1), "n must be at least 0, got -1"),
         (
             lambda: deck_mixture().condition(torch.ones(1, 1), torch.ones(1), 0.0),
-            "std must be positive, got 0.0",
+            "std must be positive and finite, got 0.0",
         ),
         (
             lambda: deck_mixture().condition(torch.ones(1, 2), torch.ones(1), 1.0),
@@ -213,11 +388,34 @@ def test_the_score_is_the_mean_of_the_pulls(target):
         assert_close(target.pulls(x)[:, k], alone.score(x))
 
 
+@pytest.mark.parametrize("kind", [torch.uint8, torch.int8, torch.int16, torch.int32, torch.bool])
+def test_labels_may_be_integers_of_any_kind(kind):
+    x, labels = torch.randn(20, 2), torch.arange(20) % 2
+    one, other = (GaussianMixture.from_classes(x, k) for k in (labels, labels.to(kind)))
+    assert torch.equal(one.means, other.means) and torch.equal(one.weights, other.weights)
+
+
+def test_labels_that_are_not_integers_are_refused():
+    for labels in (torch.zeros(3), [0, 0, 0]):
+        with pytest.raises(TypeError, match="labels must be integers, got"):
+            GaussianMixture.from_classes(torch.ones(3, 2), labels)
+
+
 @pytest.mark.parametrize(
     "arguments, message",
     [
         (dict(labels=torch.tensor([0, 0, 1])), "labels must be two or more points a class"),
         (dict(labels=torch.tensor([0, 0])), r"labels must be of shape \(3,\)"),
+        (dict(labels=torch.tensor([0, 0, 2])), "labels must be two or more points a class"),
+        (
+            dict(labels=torch.tensor([0, 0, -1])),
+            "labels must be from 0 to K - 1, got values from -1",
+        ),
+        (dict(labels=torch.tensor([0, 0, 10**12])), "labels must be from 0 to K - 1"),
+        (dict(x=torch.ones(3)), r"x must be of shape \(n, \*event\), got shape \(3,\)"),
+        (dict(x=torch.ones(0, 2), labels=torch.zeros(0).long()), r"x must be .*got shape \(0, 2\)"),
+        (dict(x=torch.full((3, 2), math.nan)), "x must be finite everywhere"),
+        (dict(noise=math.inf), "noise must be at least 0 and finite"),
         (dict(pooled=1.5), "pooled must be in"),
         (dict(noise=-1.0), "noise must be at least 0"),
         (dict(), "covs must be positive definite"),
