@@ -1,4 +1,4 @@
-"""States survive the disk bit for bit, and an interrupted run ends as an uninterrupted one."""
+"""An interrupted run ends as an uninterrupted one, and its file is whole at every moment."""
 
 import functools
 import math
@@ -6,159 +6,43 @@ import os
 import pickle
 import subprocess
 import sys
-from collections import OrderedDict
+import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+import numpy as np
 import pytest
 import safetensors.torch
 import torch
 from torch import nn
+from torch.optim import lr_scheduler
 from torch.quasirandom import SobolEngine
 
-from sdelib import checkpoints
-from sdelib.checkpoints import Checkpoint, load, save
-from sdelib.networks import MLP, ResidualScore
-from sdelib.samplers import sample
-from sdelib.sde import VPSDE
-from sdelib.training import dsm_loss, fit
+from sdelib import training
+from sdelib.training import Checkpoint, falling, fit
 
 
-def same(a, b):
-    """Equality of nested states in type, value and bits."""
-    if isinstance(a, torch.Tensor):
-        return a.dtype == b.dtype and a.shape == b.shape and torch.equal(a, b)
-    if isinstance(a, dict):
-        return isinstance(b, dict) and list(a) == list(b) and all(same(a[key], b[key]) for key in a)
-    if isinstance(a, list | tuple):
-        return type(a) is type(b) and len(a) == len(b) and all(map(same, a, b))
-    return type(a) is type(b) and a == b
+class Net(nn.Module):
+    """Three layers, and the data's mean as what does not change."""
 
-
-DTYPES = (torch.float64, torch.float32, torch.bfloat16, torch.int64, torch.uint8, torch.bool)
-
-
-@pytest.mark.parametrize(
-    "state",
-    [
-        {"tensors": [torch.arange(6).reshape(2, 3).to(dtype) for dtype in DTYPES]},
-        (torch.tensor(1 / 3), torch.empty(0, 2), torch.randn(3, 4, dtype=torch.float64).T),
-        OrderedDict(
-            betas=(0.9, 0.99),
-            lr=0.1 + 0.2,
-            huge=float("inf"),
-            name='π "quoted"',
-            flag=True,
-            missing=None,
-        ),
-        {0: {"step": torch.tensor(3.0)}, "0": 1, 7: -1e-300},
-        [],
-        3,
-    ],
-    ids=lambda state: type(state).__name__,
-)
-def test_a_state_comes_back_as_it_was(state, tmp_path):
-    save(state, tmp_path / "state.safetensors")
-    assert same(
-        load(tmp_path / "state.safetensors"),
-        state if not isinstance(state, OrderedDict) else dict(state),
-    )
-
-
-def test_tied_weights_are_kept_and_not_untied(tmp_path):
-    net = nn.Sequential(nn.Linear(3, 3), nn.Linear(3, 3))
-    net[1].weight = net[0].weight
-    save(net.state_dict(), tmp_path / "net")
-    net.load_state_dict(load(tmp_path / "net"))
-    assert net[1].weight is net[0].weight
-
-
-def test_what_is_no_state_is_named(tmp_path):
-    with pytest.raises(
-        TypeError, match="state/optimizer/1 must be a tensor, a number, .* got function"
-    ):
-        save({"optimizer": [1, lambda: 0]}, tmp_path / "state")
-    with pytest.raises(ValueError, match="place of a tensor must be unique, got state/a/b"):
-        save({"a/b": torch.zeros(1), "a": {"b": torch.zeros(1)}}, tmp_path / "state")
-    with pytest.raises(
-        TypeError, match=r"a key in state/a must be a string or an integer, got tuple"
-    ):
-        save({"a": {(1, 2): 3}}, tmp_path / "state")
-    assert not list(tmp_path.iterdir())
-
-
-def test_files_of_others_are_refused_and_none_is_executed(tmp_path):
-    path = tmp_path / "state"
-    with pytest.raises(FileNotFoundError):
-        load(path)
-    safetensors.torch.save_file({"weight": torch.zeros(2)}, path)
-    with pytest.raises(ValueError, match="path must be a file written by save"):
-        load(path)
-
-    class Bomb:
-        def __reduce__(self):
-            return os.system, (f"touch {tmp_path}/executed",)
-
-    path.write_bytes(pickle.dumps(Bomb()))
-    with pytest.raises(safetensors.SafetensorError):
-        load(path)
-    assert not (tmp_path / "executed").exists()
-
-
-def test_the_same_state_is_written_byte_for_byte(tmp_path):
-    state = {"b": torch.ones(2), "a": [torch.zeros(1), 2, "three"], "c": {"d": 4.0}}
-    for name in ("one", "two"):
-        save(state, tmp_path / name)
-    assert (tmp_path / "one").read_bytes() == (tmp_path / "two").read_bytes()
-
-
-@pytest.mark.parametrize("function", ["fsync", "replace"])
-def test_a_writing_that_fails_leaves_the_old_file(function, tmp_path, monkeypatch):
-    path = tmp_path / "state"
-    save({"step": 1}, path)
-
-    def no_space(*_):
-        raise OSError("no space left")
-
-    monkeypatch.setattr(checkpoints.os, function, no_space)
-    with pytest.raises(OSError, match="no space left"):
-        save({"step": 2}, path)
-    assert load(path) == {"step": 1} and list(tmp_path.iterdir()) == [path]
-
-
-def test_the_new_file_is_on_disk_before_it_takes_the_name(tmp_path, monkeypatch):
-    calls, path = [], tmp_path / "state"
-    for name in ("fsync", "replace"):
-        true = getattr(os, name)
-        monkeypatch.setattr(
-            checkpoints.os,
-            name,
-            lambda *a, name=name, true=true: (calls.append((name, path.exists())), true(*a)),
+    def __init__(self, mean=0.25):
+        super().__init__()
+        self.layers = nn.Sequential(
+            nn.Linear(2, 8), nn.Tanh(), nn.Linear(8, 8), nn.Tanh(), nn.Linear(8, 2)
         )
-    save({}, path)
-    assert calls == [("fsync", False), ("replace", False)] and path.exists()
+        self.register_buffer("mean", torch.full((2,), mean))
 
-
-def test_a_saved_and_reloaded_network_gives_identical_samples(sde, tmp_path):
-    a, b = (ResidualScore(MLP(2, width=8), sde, torch.randn(50, 2)) for _ in range(2))
-
-    def draw(score):
-        return sample(score, sde, (5, 2), n_steps=10, generator=torch.Generator().manual_seed(0))
-
-    assert not torch.equal(draw(a), draw(b))
-    save(a.state_dict(), tmp_path / "score")
-    b.load_state_dict(load(tmp_path / "score"))
-    assert torch.equal(draw(a), draw(b))
-
-
-# Runs that are interrupted
+    def forward(self, x):
+        return self.layers(x - self.mean)
 
 
 def adam(net):
-    return torch.optim.Adam(net.parameters(), lr=1e-2, betas=(0.9, 0.99), fused=True)
+    return [torch.optim.Adam(net.parameters(), lr=1e-2, betas=(0.9, 0.99), fused=True)]
 
 
 def sgd(net):
-    return torch.optim.SGD(net.parameters(), lr=1e-3, momentum=0.9)
+    return [torch.optim.SGD(net.parameters(), lr=1e-3, momentum=0.9)]
 
 
 def muon_and_adam(net):
@@ -167,232 +51,491 @@ def muon_and_adam(net):
     return [torch.optim.Muon(hidden, lr=0.02), torch.optim.AdamW(rest, lr=3e-3, amsgrad=True)]
 
 
-def linear(optimizer):
-    return torch.optim.lr_scheduler.LinearLR(optimizer, 1.0, 0.0, 40)
+def linear(optimizer, n_steps):
+    return falling(optimizer, n_steps)[0]
 
 
-def one_cycle(optimizer):
-    return torch.optim.lr_scheduler.OneCycleLR(
-        optimizer, 0.01, total_steps=41, cycle_momentum=False
+def one_cycle(optimizer, n_steps):
+    return lr_scheduler.OneCycleLR(
+        optimizer, 0.01, total_steps=n_steps + 1, cycle_momentum="momentum" in optimizer.defaults
     )
 
 
-def in_sequence(optimizer):
-    warm = torch.optim.lr_scheduler.LinearLR(optimizer, 0.1, 1.0, 5)
-    return torch.optim.lr_scheduler.SequentialLR(
-        optimizer, [warm, torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, 35)], [5]
-    )
+def in_sequence(optimizer, n_steps):
+    warm = lr_scheduler.LinearLR(optimizer, 0.1, 1.0, 5)
+    cosine = lr_scheduler.CosineAnnealingLR(optimizer, n_steps - 5)
+    return lr_scheduler.SequentialLR(optimizer, [warm, cosine], [5])
+
+
+def in_stairs(optimizer, n_steps):
+    return lr_scheduler.MultiStepLR(optimizer, [10, 30], 0.5)
 
 
 RECIPES = {
     "adam": (adam, linear, 0.0),
-    "adam, averaged": (adam, None, 0.9),
+    "adam, averaged": (adam, in_stairs, 0.9),
     "sgd": (sgd, in_sequence, 0.5),
+    "sgd, one cycle": (sgd, one_cycle, 0.5),
     "muon and adam": (muon_and_adam, linear, 0.9),
-    "muon and adam, one cycle": (muon_and_adam, one_cycle, 0.0),
+    "default": (None, None, 0.0),
 }
 
 
-class Stopped(Exception):
-    pass
-
-
-def run(path, recipe, stop=None, every=7, n_steps=40, make_sources=None, settings=()):
-    """A small training that draws from the default generator, a generator of its own and a Sobol
-    sequence.
+def run(
+    path=None,
+    recipe="muon and adam",
+    stop=None,
+    every=7,
+    n_steps=40,
+    sources=lambda generator, cube: (generator, cube),
+    settings=(),
+    net=None,
+    **other,
+):
+    """A small training that draws from the default generator, one of its own and a Sobol engine.
 
     ``stop`` interrupts it at the loss of that step, as a power cut would.
     """
     torch.manual_seed(0)
-    make, make_schedule, ema_decay = recipe
-    net = MLP(2, width=8, depth=2)
-    optimizers = make(net)
-    optimizers = optimizers if isinstance(optimizers, list) else [optimizers]
-    schedules = [make_schedule(optimizer) for optimizer in optimizers] if make_schedule else None
+    make, make_schedule, ema_decay = RECIPES[recipe]
+    fresh = Net(**other)
+    net = fresh if net is None else net
+    optimizers = make(net) if make else None
+    schedules = [make_schedule(o, n_steps) for o in optimizers] if make else None
     generator, cube = torch.Generator().manual_seed(1), SobolEngine(2, scramble=True, seed=2)
     calls = []
 
     def loss(net):
         calls.append(None)
         if len(calls) == stop:
-            raise Stopped
+            raise KeyboardInterrupt
         x = torch.randn(4, 2) + torch.randn(4, 2, generator=generator) + cube.draw(4)
-        return (net(x, torch.rand(4)) - x.sin()).square().mean()
+        return (net(x) - x.sin()).square().mean()
 
-    sources = (generator, cube) if make_sources is None else make_sources(generator, cube)
-    checkpoint = Checkpoint(path, every, sources, dict(settings)) if path else None
-    history = fit(
-        net, loss, n_steps, optimizers, schedules, ema_decay, progress=False, checkpoint=checkpoint
-    )
-    return (
-        history,
-        net.state_dict(),
-        torch.rand(3),
-        torch.rand(3, generator=generator),
-        cube.draw(3),
-    )
+    checkpoint = Checkpoint(path, every, sources(generator, cube), dict(settings)) if path else None
+    history = fit(net, loss, n_steps, optimizers, schedules, ema_decay, False, checkpoint)
+    # the draws after training too: what follows a resumed training is as it would have been
+    after = torch.rand(3), torch.rand(3, generator=generator), cube.draw(3)
+    return [history, *net.state_dict().values(), *after]
+
+
+def cut(path, *stops, **how):
+    for stop in stops:
+        with pytest.raises(KeyboardInterrupt):
+            run(path, stop=stop, **how)
+
+
+def same(a, b):
+    return all(map(torch.equal, a, b)) and len(a) == len(b)
 
 
 @functools.cache
-def uninterrupted(name):
-    return run(None, RECIPES[name])
+def uninterrupted(recipe="muon and adam", n_steps=40):
+    return run(recipe=recipe, n_steps=n_steps)
 
 
-@pytest.mark.parametrize("name", RECIPES)
-@pytest.mark.parametrize("stops", [[3], [8], [20], [25, 17], [40], [41]], ids=str)
-def test_interrupted_and_resumed_training_ends_bitwise_alike(name, stops, tmp_path):
-    # The draws after training agree too, so what follows a resumed training is as it would have
-    # been
-    for stop in stops:
-        try:
-            run(tmp_path / "run", RECIPES[name], stop)
-        except Stopped:
-            pass
-    assert same(run(tmp_path / "run", RECIPES[name]), uninterrupted(name))
+@pytest.fixture
+def path(tmp_path):
+    return tmp_path / "run.safetensors"
 
 
-def test_a_finished_run_is_read_and_not_repeated(tmp_path):
-    run(tmp_path / "run", RECIPES["adam, averaged"])
-    assert same(
-        run(tmp_path / "run", RECIPES["adam, averaged"], stop=1), uninterrupted("adam, averaged")
-    )
+# Going on
+
+
+@pytest.mark.parametrize("recipe", RECIPES)
+@pytest.mark.parametrize("stops", [[3], [20], [25, 17], [40]], ids=str)
+def test_interrupted_and_resumed_training_ends_bitwise_alike(recipe, stops, path):
+    cut(path, *stops, recipe=recipe)
+    assert same(run(path, recipe), uninterrupted(recipe))
+
+
+def test_a_finished_run_is_read_and_not_repeated(path):
+    run(path)
+    assert same(run(path, stop=1), uninterrupted())
+
+
+def test_the_same_network_goes_on_after_an_interrupt_at_the_keyboard(path):
+    # as in a notebook, where only the cell of `fit` is repeated
+    net = Net()  # of the same seed as in `run`
+    cut(path, 20, net=net)
+    assert same(run(path, net=net), uninterrupted())
 
 
 @pytest.mark.parametrize(
     "forget", ["a source", "the default generator", "an optimizer", "the average"]
 )
-def test_each_part_of_the_state_is_needed(forget, tmp_path, monkeypatch):
+def test_each_part_of_the_state_is_needed(forget, path, monkeypatch):
     # The comparison above can fail: without any one part the resumed run ends elsewhere
-    name = "muon and adam"
-    sources = (lambda g, c: (c,)) if forget == "a source" else None
-    with pytest.raises(Stopped):
-        run(tmp_path / "run", RECIPES[name], stop=20, make_sources=sources)
+    how = {"sources": lambda generator, cube: (cube,)} if forget == "a source" else {}
+    cut(path, 20, **how)
+    nothing = lambda *args: None
     if forget == "the default generator":
-        monkeypatch.setattr(torch, "set_rng_state", lambda state: None)
+        monkeypatch.setattr(torch, "set_rng_state", nothing)
     if forget == "an optimizer":
-        monkeypatch.setattr(torch.optim.Muon, "load_state_dict", lambda self, state: None)
+        monkeypatch.setattr(torch.optim.Muon, "load_state_dict", nothing)
     if forget == "the average":
-        monkeypatch.setattr(
-            torch.optim.swa_utils.AveragedModel, "load_state_dict", lambda self, state: None
-        )
-    assert not same(run(tmp_path / "run", RECIPES[name], make_sources=sources), uninterrupted(name))
+        monkeypatch.setattr(training.AveragedModel, "load_state_dict", nothing)
+    assert not same(run(path, **how), uninterrupted())
+
+
+@pytest.mark.parametrize("stop", [None, 20])
+def test_a_run_of_constant_rate_may_be_prolonged(stop, path, monkeypatch):
+    monkeypatch.setitem(RECIPES, "constant", (sgd, lambda o, n: lr_scheduler.ConstantLR(o, 1), 0.9))
+    whole = run(recipe="constant", n_steps=60)
+    run(path, "constant") if stop is None else cut(path, stop, recipe="constant")
+    assert same(run(path, "constant", n_steps=60), whole)
+
+
+def test_a_prolonged_run_follows_the_schedule_now_given(path):
+    # SGD on a loss of slope 1 sums the rates: 1, 3/4, 1/2, 1/4 of the first run, then those of a
+    # fall over 8 steps from its step 4 on: 4/8, 3/8, 2/8, 1/8
+    def train(n_steps):
+        net = nn.ParameterList([torch.zeros(())])
+        optimizer = torch.optim.SGD(net.parameters(), lr=1.0)
+        schedule = falling(optimizer, n_steps)
+        fit(net, lambda net: net[0], n_steps, optimizer, schedule, 0, False, Checkpoint(path))
+        return net[0].item()
+
+    assert train(4) == -2.5
+    assert train(8) == -2.5 - 10 / 8
+    with pytest.raises(
+        ValueError,
+        match=r"n_steps must be at least the 8 in .*run, got 7".replace("run", "run.safetensors"),
+    ):
+        train(7)
+
+
+def test_a_rate_now_given_is_used(path):
+    def train(rate, n_steps):
+        net = nn.ParameterList([torch.zeros(())])
+        optimizer = torch.optim.SGD(net.parameters(), lr=rate)
+        fit(net, lambda net: net[0], n_steps, optimizer, None, 0, False, Checkpoint(path))
+        return net[0].item()
+
+    assert train(1.0, 2) == -2 and train(10.0, 3) == -12
+
+
+# Whose file it is
 
 
 @pytest.mark.parametrize(
     "change, message",
     [
-        (
-            {"n_steps": 41},
-            "run in .* must be {'n_steps': 41, 'ema_decay': 0.0, .*}, got {'n_steps': 40",
-        ),
-        (
-            {"recipe": RECIPES["adam, averaged"]},
-            "run in .* must be {'n_steps': 40, 'ema_decay': 0.9, ",
-        ),
-        (
-            {"settings": {"rate": 0.02}},
-            "run in .* must be .*'settings': {'rate': 0.02}}, got .*'settings': {}}",
-        ),
-        (
-            {"recipe": (sgd, linear, 0.0)},
-            r"parts in .* must be \['MLP', 'SGD', 'LinearLR'\], got \['MLP', 'Adam', 'LinearLR'\]",
-        ),
-        ({"make_sources": lambda g, c: (g,)}, "number of sources in .* must be 1, got 2"),
+        ({"mean": 0.5}, "network and data at the start in .*run.safetensors must be"),
+        ({"recipe": "adam, averaged"}, "ema_decay in .*run.safetensors must be 0.9, got 0.0"),
+        ({"recipe": "sgd"}, "ema_decay in .* must be 0.5"),
+        ({"settings": {"rate": 0.02}}, r"settings in .* must be {\"rate\": 0.02}, got {}"),
+        ({"sources": lambda g, c: [g]}, "sources in .* must be Generator, got Generator, SobolEng"),
+        ({"recipe": "default"}, None),
     ],
-    ids=["steps", "average", "settings", "optimizer", "sources"],
+    ids=["data", "average", "optimizer", "settings", "sources", "the same"],
 )
-def test_another_runs_file_is_refused(change, message, tmp_path):
-    run(tmp_path / "run", RECIPES["adam"])
+def test_another_runs_file_is_refused(change, message, path):
+    run(path, "adam")
+    if message is None:  # Adam of the same six tensors
+        run(path, "default")
+        return
     with pytest.raises(ValueError, match=message):
-        run(tmp_path / "run", **{"recipe": RECIPES["adam"], **change})
-    with pytest.raises(ValueError, match="every must be at least 1, got 0"):
-        Checkpoint("run", every=0)
+        run(path, **{"recipe": "adam", **change})
 
 
-def test_the_same_settings_are_accepted(tmp_path):
-    settings = {"rate": 0.02, "widths": [8, 16], "double": False}
-    first, second = (run(tmp_path / "run", RECIPES["adam"], settings=settings) for _ in range(2))
+def test_another_optimizer_is_refused(path, monkeypatch):
+    monkeypatch.setitem(RECIPES, "sgd", (sgd, linear, 0.0))
+    run(path, "adam")
+    with pytest.raises(ValueError, match=r"optimizers in .* must be SGD of 6, got Adam of 6"):
+        run(path, "sgd")
+
+
+def test_another_initialisation_is_refused(path):
+    cut(path, 20)
+    torch.manual_seed(1)
+    with pytest.raises(ValueError, match="network and data at the start"):
+        run(path, net=Net())
+
+
+def test_the_same_settings_are_accepted(path):
+    settings = {"rate": math.nan, "widths": (8, 16), "double": False, "of": {"a": None}}
+    first, second = (run(path, settings=settings) for _ in range(2))
     assert same(first, second)
 
 
-def test_a_loss_that_stops_being_finite_spares_the_last_good_file(tmp_path):
-    net, calls = MLP(2, width=8, depth=2), []
+def test_a_schedule_that_has_made_steps_is_refused(path):
+    net = Net()
+    (optimizer,) = sgd(net)
+    schedule = falling(optimizer, 10)
+    go = lambda n: fit(
+        net,
+        lambda net: net(torch.ones(1, 2)).sum(),
+        n,
+        optimizer,
+        schedule,
+        0,
+        False,
+        Checkpoint(path),
+    )
+    go(5)
+    with pytest.raises(
+        ValueError, match="schedule must be new, to go on with a run, got one at st"
+    ):
+        go(10)
+
+
+# What lies in the file
+
+
+@pytest.mark.parametrize("recipe", ["adam", "adam, averaged"])
+def test_the_weights_are_read_by_safetensors(recipe, path):
+    torch.manual_seed(0)
+    trained, read = Net(), Net()
+    run(path, recipe, net=trained)
+    result = read.load_state_dict(safetensors.torch.load_file(path), strict=False)
+    assert not result.missing_keys
+    assert all(name.startswith("run/") for name in result.unexpected_keys)
+    assert same([*trained.state_dict().values()], [*read.state_dict().values()])
+
+
+def test_tied_weights_are_kept_and_not_untied(path):
+    net = nn.Sequential(nn.Linear(3, 3), nn.Linear(3, 3))
+    net[1].weight = net[0].weight
+    loss = lambda net: net(torch.ones(1, 3)).square().sum()
+    fit(net, loss, 3, progress=False, checkpoint=Checkpoint(path))
+    before = net[1].weight.clone()
+    fit(net, loss, 3, progress=False, checkpoint=Checkpoint(path))
+    assert net[1].weight is net[0].weight and torch.equal(net[1].weight, before)
+    assert torch.equal(safetensors.torch.load_file(path)["1.weight"], before)
+
+
+def test_the_same_run_is_written_byte_for_byte(tmp_path):
+    for name in ("one", "two"):
+        run(tmp_path / name)
+    assert (tmp_path / "one").read_bytes() == (tmp_path / "two").read_bytes()
+
+
+def test_a_loss_that_stops_being_finite_spares_the_last_good_file(path):
+    net, calls = Net(), []
 
     def loss(net):
         calls.append(None)
-        value = net(torch.randn(4, 2), torch.rand(4)).square().mean()
+        value = net(torch.randn(4, 2)).square().mean()
         return value * math.nan if len(calls) == 8 else value
 
     with pytest.raises(FloatingPointError, match="before step 10"):
-        fit(net, loss, 20, progress=False, checkpoint=Checkpoint(tmp_path / "run", 5))
-    saved = load(tmp_path / "run")
-    assert len(saved["history"]) == 5 and saved["history"].isfinite().all()
-    assert all(weight.isfinite().all() for weight in saved["parts"][0][1].values())
+        fit(net, loss, 20, progress=False, checkpoint=Checkpoint(path, 5))
+    assert all(value.isfinite().all() for value in safetensors.torch.load_file(path).values())
 
 
-def test_a_source_goes_back_to_where_it_was(tmp_path):
-    # At its start too, to which a Sobol engine cannot be forwarded
-    checkpoint = Checkpoint(tmp_path / "run", sources=[SobolEngine(2, scramble=True, seed=2)])
-    (cube,), first = checkpoint.sources, []
-    for n_drawn in (0, 3):
-        cube.reset()
-        if n_drawn:
-            cube.draw(n_drawn)
-        checkpoint.write({}, [], [torch.zeros(())])
-        first.append(cube.draw(4))
-        checkpoint.read({}, [])
-        assert torch.equal(cube.draw(4), first[-1])
-    assert not torch.equal(*first)
+class Bomb:
+    def __reduce__(self):
+        return os.system, ("touch executed",)
 
 
-KILLED = """
-import os, sys
+def truncated(data):
+    return data[: len(data) // 2]
+
+
+def flipped(data):
+    return data[:-5] + bytes([data[-5] ^ 1]) + data[-4:]
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        truncated,
+        flipped,
+        lambda data: data[:4],
+        lambda data: b"",
+        lambda data: pickle.dumps(Bomb()),
+        lambda data: safetensors.torch.save({"weight": torch.zeros(2)}),
+        lambda data: safetensors.torch.save({"weight": torch.zeros(2)}, {"run": "3"}),
+        lambda data: data.replace(b"layers", b"player"),
+    ],
+    ids=["half", "a bit", "header", "empty", "pickle", "weights", "other", "names"],
+)
+def test_files_damaged_or_of_others_are_refused_by_name_and_none_is_executed(
+    damage, path, monkeypatch
+):
+    monkeypatch.chdir(path.parent)
+    run(path)
+    path.write_bytes(damage(path.read_bytes()))
+    before = path.read_bytes()
+    with pytest.raises(ValueError, match=r"path must be a whole file .* got .*run\.safetensors: "):
+        run(path)
+    assert path.read_bytes() == before and not Path("executed").exists()
+
+
+# What is noticed before the first step
+
+
+def never(net):
+    raise AssertionError("a step was made")
+
+
+@pytest.mark.parametrize(
+    "error, message, make",
+    [
+        (ValueError, "every must be at least 1, got 0", lambda p: Checkpoint(p, 0)),
+        (TypeError, "every must be an integer, got float", lambda p: Checkpoint(p, 1.5)),
+        (TypeError, "path must be a path, got int", lambda p: Checkpoint(3)),
+        (
+            ValueError,
+            "path must be in a folder that exists, got .*no",
+            lambda p: Checkpoint(p / "no/x"),
+        ),
+        (ValueError, "path must be a file, not a folder", lambda p: Checkpoint(p.parent)),
+        (TypeError, "sources must be .* got int", lambda p: Checkpoint(p, sources=[1])),
+        (
+            TypeError,
+            "sources must be .* got Generator",
+            lambda p: Checkpoint(p, sources=np.random.default_rng()),
+        ),
+        (
+            TypeError,
+            "settings must be JSON .*int64",
+            lambda p: Checkpoint(p, settings={"a": np.int64(3)}),
+        ),
+        (
+            TypeError,
+            "settings must be JSON .*dtype",
+            lambda p: Checkpoint(p, settings={"a": torch.float32}),
+        ),
+        (
+            TypeError,
+            "settings must be a dictionary, got list",
+            lambda p: Checkpoint(p, settings=[3]),
+        ),
+    ],
+    ids=lambda value: value if isinstance(value, str) else "",
+)
+def test_what_cannot_be_kept_is_named_at_once(error, message, make, path):
+    with pytest.raises(error, match=message):
+        make(path)
+
+
+@pytest.mark.parametrize(
+    "buffer, message",
+    [
+        (torch.zeros(2, dtype=torch.complex128), "odd must be a dense tensor .* got torch.strided"),
+        (torch.zeros(2).to_sparse(), "odd must be a dense tensor .* got torch.sparse_coo"),
+    ],
+)
+def test_tensors_that_cannot_be_kept_are_named_before_the_first_step(buffer, message, path):
+    net = Net()
+    net.register_buffer("odd", buffer)
+    with pytest.raises(TypeError, match=message):
+        fit(net, never, 5, progress=False, checkpoint=Checkpoint(path))
+    assert not list(path.parent.iterdir())
+
+
+@pytest.mark.skipif(os.name == "nt" or os.geteuid() == 0, reason="root may write everywhere")
+def test_a_folder_that_is_not_writable_is_noticed_before_the_first_step(path):
+    path.parent.chmod(0o500)
+    with pytest.raises(PermissionError, match="run.safetensors"):
+        fit(Net(), never, 5, progress=False, checkpoint=Checkpoint(path))
+
+
+# How it is written
+
+
+def test_a_generator_needs_no_list_and_home_no_name(tmp_path, monkeypatch):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    run("~/run", sources=lambda generator, cube: generator)
+    assert [file.name for file in tmp_path.iterdir()] == ["run"]
+
+
+def test_a_link_is_followed(tmp_path):
+    (tmp_path / "scratch").mkdir()
+    link, target = tmp_path / "run", tmp_path / "scratch" / "run"
+    link.symlink_to(target)
+    cut(link, 20)
+    assert link.is_symlink() and target.is_file()
+    assert same(run(link), uninterrupted()) and link.is_symlink()
+
+
+@pytest.mark.parametrize("function", ["fsync", "replace"])
+def test_a_writing_that_fails_leaves_the_old_file(function, path, monkeypatch):
+    cut(path, 20)
+    before = path.read_bytes()
+
+    def no_space(*_):
+        raise OSError("no space left")
+
+    monkeypatch.setattr(os, function, no_space)
+    with pytest.raises(OSError, match="no space left"):
+        run(path)
+    assert path.read_bytes() == before and list(path.parent.iterdir()) == [path]
+    with pytest.raises(OSError, match="no space left"):  # before the first step of a new run
+        fit(Net(), never, 5, progress=False, checkpoint=Checkpoint(path.with_name("new")))
+
+
+def test_what_killed_writings_left_is_removed_when_it_is_old(path):
+    old, new, foreign = (
+        path.parent / n for n in (f".{path.name}.a.tmp", f".{path.name}.b.tmp", "c.tmp")
+    )
+    for file in (old, new, foreign):
+        file.touch()
+    for file in (old, foreign):
+        os.utime(file, (time.time() - 1e5,) * 2)
+    run(path)
+    assert sorted(path.parent.iterdir()) == sorted([path, new, foreign])
+
+
+def steps_in(path):
+    """How many steps a reader finds, who would fail at less than a whole file."""
+    return len(safetensors.torch.load(path.read_bytes())["run/history"])
+
+
+CHILD = """
+import sys
 sys.path.insert(0, {tests!r})
 import torch
 torch.set_default_dtype(torch.float64)
 import test_checkpoints as t
-from sdelib import checkpoints
-write = checkpoints.Checkpoint.write
-def write_and_die(self, run, parts, history):
-    write(self, run, parts, history)
-    if len(history) >= 21:
-        os.kill(os.getpid(), 9)  # nothing is tidied up
-checkpoints.Checkpoint.write = write_and_die
-t.run({path!r}, t.RECIPES["muon and adam"])
+t.run({path!r}, every=1, n_steps=400)
 """
 
 
-def test_a_killed_process_is_resumed_by_another(tmp_path):
-    code = KILLED.format(tests=str(Path(__file__).parent), path=str(tmp_path / "run"))
-    process = subprocess.run(
-        [sys.executable, "-W", "ignore", "-c", code], capture_output=True, text=True, timeout=120
-    )
-    assert process.returncode == -9, process.stderr
-    assert len(load(tmp_path / "run")["history"]) == 21
-    assert same(run(tmp_path / "run", RECIPES["muon and adam"]), uninterrupted("muon and adam"))
+def test_two_writers_and_a_reader_meet_whole_files_and_a_killed_one_is_resumed(path):
+    # Both write after every step, so most of the time goes into that, and the killed one tidies
+    # nothing up
+    code = CHILD.format(tests=str(Path(__file__).parent), path=str(path))
+    command = [sys.executable, "-W", "ignore", "-c", code]
+    process = subprocess.Popen(command, stderr=subprocess.PIPE, encoding="utf-8")
+    while not path.exists():
+        assert process.poll() is None, process.stderr.read()
+        time.sleep(0.01)
+    stop = threading.Event()
+
+    def read():
+        seen = set()
+        while not stop.is_set():
+            seen.add(steps_in(path))
+        return seen
+
+    with ThreadPoolExecutor() as pool:
+        reading = pool.submit(read)
+        cut(path, 30, every=1, n_steps=400)
+        stop.set()
+    assert process.poll() is None, process.stderr.read()
+    process.kill()
+    process.communicate()
+    assert len(reading.result()) > 5 and 0 < steps_in(path) < 400
+    assert same(run(path, n_steps=400), uninterrupted(n_steps=400))
 
 
-def test_the_dsm_loss_resumes(target, tmp_path, device):
-    # What a chapter does: minibatches and times from one generator
-    def train(path, stop=None):
-        torch.manual_seed(3)
-        sde, generator, points = (
-            VPSDE(),
-            torch.Generator(device).manual_seed(4),
-            target.sample(64).to(device),
-        )
-        net, calls = ResidualScore(MLP(2, width=8), sde, points.cpu()).to(device), []
+def test_two_threads_write_under_names_of_their_own(path):
+    states = [bytes([k]) * 100_000 for k in range(2)]
+    failed = []
 
-        def loss(score):
-            calls.append(None)
-            if len(calls) == stop:
-                raise Stopped
-            batch = points[torch.randint(64, (8,), generator=generator, device=device)]
-            return dsm_loss(score, sde, batch, generator=generator)
+    def write(data):
+        try:
+            for _ in range(100):
+                training._replace(path, data)
+        except OSError as error:
+            failed.append(error)
 
-        history = fit(net, loss, 12, progress=False, checkpoint=Checkpoint(path, 5, [generator]))
-        return history, net.state_dict()
-
-    with pytest.raises(Stopped):
-        train(tmp_path / "cut", stop=9)
-    assert same(train(tmp_path / "cut"), train(tmp_path / "whole"))
+    threads = [threading.Thread(target=write, args=(data,)) for data in states]
+    for thread in threads:
+        thread.start()
+    while any(thread.is_alive() for thread in threads):
+        assert not path.exists() or path.read_bytes() in states
+    assert not failed and list(path.parent.iterdir()) == [path]
