@@ -1,40 +1,46 @@
-"""Small networks, and the wrapper that makes a network a score."""
+"""Small networks of state, time and label: a perceptron for points, a U-Net for images."""
 
 import math
-from collections.abc import Callable
+from collections.abc import Sequence
+from itertools import pairwise
+from numbers import Integral
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from ._checks import require
-from .sde import SDE, like
+from ._checks import require, require_shape, require_tensor, values_can_be_read
+from .sde import like
 
 
 class GaussianFourierFeatures(nn.Module):
-    r"""The map :math:`t \mapsto (\sin 2\pi w_k t, \cos 2\pi w_k t)_k` with fixed random :math:`w_k
-    \sim \mathcal N(0, \mathrm{scale}^2)`.
+    r"""Waves of fixed random frequencies, :math:`t \mapsto (\sin 2\pi w_k t, \cos 2\pi w_k t)_k`.
 
-    A network sees sharp changes in time far more easily through these waves than through the number
-    ``t`` itself (Tancik et al. 2020; Song et al. 2021, App. H.2). Plane waves do the same for a
-    point: with ``dim`` given, :math:`w_k` is a vector and :math:`w_k t` a scalar product.
+    A network sees sharp changes in time far more easily through these than through the number ``t``
+    itself (Tancik et al. 2020; Song et al. 2021, App. H.2). Plane waves do the same for a point:
+    with ``dim`` given, :math:`w_k` is a vector and :math:`w_k t` a scalar product.
 
     Args:
-        n_features: Number of frequencies; the output is twice as wide.
-        scale: Standard deviation of the frequencies, in cycles per unit of the input.
+        n_features: Number of frequencies :math:`w_k \sim \mathcal N(0, \mathrm{scale}^2)`; the
+            output is twice as wide.
+        scale: Their standard deviation, in cycles per unit of the input.
         dim: Dimension of the input; ``None`` for one number, such as a time.
+
+    Raises:
+        ValueError: unless all are positive.
     """
 
     def __init__(self, n_features: int, scale: float = 1.0, dim: int | None = None):
         super().__init__()
         require(n_features >= 1, "n_features", n_features, "at least 1")
         require(scale > 0, "scale", scale, "positive")
+        require(dim is None or dim >= 1, "dim", dim, "at least 1")
         shape = (n_features,) if dim is None else (n_features, dim)
+        self.frequencies: Tensor
         self.register_buffer("frequencies", scale * torch.randn(shape))
 
     def forward(self, x: Tensor) -> Tensor:
-        """Numbers of shape ``(B,)``, or points ``(B, dim)``, to features of shape ``(B, 2
-        n_features)``.
-        """
+        """Numbers ``(B,)`` or points ``(B, dim)`` to features ``(B, 2 n_features)``."""
         points = self.frequencies.ndim == 2
         turns = x @ self.frequencies.T if points else x[:, None] * self.frequencies
         phase = 2 * math.pi * turns
@@ -42,7 +48,7 @@ class GaussianFourierFeatures(nn.Module):
 
 
 class MLP(nn.Module):
-    """A multilayer perceptron of state and time, for points in ``dim`` dimensions.
+    """A multilayer perceptron of state, time and, if wanted, a label, for points.
 
     Args:
         dim: Dimension ``d`` of the points.
@@ -50,11 +56,13 @@ class MLP(nn.Module):
         depth: Number of hidden layers.
         n_features: Number of Gaussian Fourier frequencies of time.
         scale: Their standard deviation, in cycles per unit of time.
-        n_waves: Number of Gaussian Fourier frequencies of the state, as many vectors in ``dim``
-            dimensions. With them the network can follow detail much finer than the spread of the
-            points.
-        wave_scale: Their standard deviation, in cycles per unit of the state; under
-            :class:`ResidualScore` that is the standardised one.
+        n_waves: Number of Gaussian Fourier frequencies of the state, vectors in ``dim`` dimensions.
+            With them the network can follow detail much finer than the spread of the points.
+        wave_scale: Their standard deviation, in cycles per unit of the state.
+        n_labels: Number of labels; at 0 the network takes none.
+
+    Raises:
+        ValueError: unless sizes are positive and counts at least 0.
     """
 
     def __init__(
@@ -66,33 +74,49 @@ class MLP(nn.Module):
         scale: float = 1.0,
         n_waves: int = 0,
         wave_scale: float = 1.5,
+        n_labels: int = 0,
     ):
         super().__init__()
         for name, value in (("dim", dim), ("width", width), ("depth", depth)):
             require(value >= 1, name, value, "at least 1")
-        require(n_waves >= 0, "n_waves", n_waves, "at least 0")
+        for name, value in (("n_waves", n_waves), ("n_labels", n_labels)):
+            require(value >= 0, name, value, "at least 0")
+        self.dim, self.n_labels = dim, n_labels
         self.time = GaussianFourierFeatures(n_features, scale)
         self.waves = GaussianFourierFeatures(n_waves, wave_scale, dim) if n_waves else None
-        widths = [dim + 2 * n_waves + 1 + 2 * n_features] + [width] * depth
-        hidden = [
-            layer for a, b in zip(widths, widths[1:]) for layer in (nn.Linear(a, b), nn.SiLU())
-        ]
+        n_inputs = dim + 2 * n_waves + 1 + 2 * n_features
+        if n_labels:
+            self.embed_label = nn.Embedding(n_labels + 1, 16)
+            n_inputs += 16
+        widths = [n_inputs] + [width] * depth
+        hidden = [layer for a, b in pairwise(widths) for layer in (nn.Linear(a, b), nn.SiLU())]
         self.layers = nn.Sequential(*hidden, nn.Linear(width, dim))
 
-    def forward(self, x: Tensor, t: Tensor) -> Tensor:
-        """States ``(B, d)`` and times ``()`` or ``(B,)`` to a tensor shaped like ``x``."""
-        t = t.expand(len(x))
-        inputs = [x, 2 * t[:, None] - 1, self.time(t)]
+    def forward(self, x: Tensor, t: Tensor, label: Any = None) -> Tensor:
+        """States ``(B, d)``, times and labels of shape ``()`` or ``(B,)`` to numbers like ``x``.
+
+        Labels are integers from 0; ``n_labels``, the same as ``None``, means that none is known.
+
+        Raises:
+            ValueError: if an argument has another shape, or a label another value.
+            TypeError: if ``x`` is not of the weights' dtype, or a label no integer.
+        """
+        _require_input(x, self.layers[-1].weight, self.dim)  # pyright: ignore[reportArgumentType]
+        t = _times(t, x)
+        inputs = [x, (2 * t[:, None] - 1).expand(len(x), 1), self.time(t).expand(len(x), -1)]
         if self.waves is not None:
             inputs.append(self.waves(x))
+        if self.n_labels or label is not None:
+            index = label_indices(label, self.n_labels, x)
+            inputs.append(self.embed_label(index))
         return self.layers(torch.cat(inputs, 1))
 
 
 class MatrixConv(nn.Module):
-    """A 3x3 convolution with zero padding whose kernel is one matrix, ``(n_out, 9 n_in)``, as it
-    acts on a patch.
+    """A 3x3 convolution with zero padding whose kernel is one matrix, ``(n_out, 9 n_in)``.
 
-    Optimisers that treat a weight as a linear map (``torch.optim.Muon``) take it as it is.
+    So it acts on a patch, and optimisers that treat a weight as a linear map
+    (``torch.optim.Muon``) take it as it is.
     """
 
     def __init__(self, n_in: int, n_out: int):
@@ -108,10 +132,10 @@ class MatrixConv(nn.Module):
 
 
 class ResidualBlock(nn.Module):
-    """Two convolutions around a shift and a scale that depend on time and label (FiLM), added to
-    their input.
+    """Two convolutions around a shift and a scale that depend on time and label, and a shortcut.
 
-    The second convolution starts at zero, so a new block passes its input on.
+    (FiLM; Perez et al. 2018.) The second convolution starts at zero, so a new block passes its
+    input on.
     """
 
     def __init__(self, n_in: int, n_out: int, n_embedding: int, groups: int = 8):
@@ -124,115 +148,117 @@ class ResidualBlock(nn.Module):
         self.shortcut = nn.Conv2d(n_in, n_out, 1) if n_in != n_out else nn.Identity()
 
     def forward(self, x: Tensor, embedding: Tensor) -> Tensor:
-        """Images ``(B, n_in, H, W)`` and embeddings ``(B, n_embedding)`` to ``(B, n_out, H,
-        W)``.
-        """
+        """Images ``(B, n_in, H, W)``, embeddings ``(B, n_embedding)`` to ``(B, n_out, H, W)``."""
         scale, shift = self.film(embedding)[..., None, None].chunk(2, 1)
         h = self.conv_in(nn.functional.silu(self.norm_in(x)))
         h = torch.addcmul(shift, self.norm_out(h), 1 + scale)
         return self.shortcut(x) + self.conv_out(nn.functional.silu(h))
 
 
-class UNet(nn.Module):
-    """A convolutional network of image, time and, if wanted, a label: two resolutions, for images
-    of even size.
+class Levels(nn.Module):
+    """A block, coarser levels at half the resolution, and a block that joins their results.
+
+    Args:
+        widths: Channels at this level and at the coarser ones, two or more.
+        n_embedding: Width of the embedding of time and label.
+    """
+
+    def __init__(self, widths: Sequence[int], n_embedding: int):
+        super().__init__()
+        self.add_levels(widths, n_embedding)
+
+    def add_levels(self, widths: Sequence[int], n_embedding: int) -> None:
+        """Make the blocks."""
+        wide, deep = widths[:2]
+        coarser = [Levels(widths[1:], n_embedding)] if len(widths) > 2 else []
+        self.down = ResidualBlock(wide, wide, n_embedding)
+        first = ResidualBlock(wide, deep, n_embedding)
+        self.middle = nn.ModuleList([first, *coarser, ResidualBlock(deep, deep, n_embedding)])
+        self.narrow = nn.Conv2d(deep, wide, 1)
+        self.up = ResidualBlock(wide, wide, n_embedding)
+
+    def through_levels(self, x: Tensor, embedding: Tensor) -> Tensor:
+        """Images ``(B, widths[0], H, W)`` to images of that shape."""
+        fine = self.down(x, embedding)
+        h = nn.functional.avg_pool2d(fine, 2)
+        for block in self.middle:
+            h = block(h, embedding)
+        h = self.narrow(h).repeat_interleave(2, 2).repeat_interleave(2, 3)
+        return self.up(h + fine, embedding)
+
+    forward = through_levels
+
+
+class UNet(Levels):
+    """A convolutional network of image, time and, if wanted, a label.
 
     Time enters through Gaussian Fourier features (Song et al. 2021, App. C and H.2) and, added to
     an embedding of the label, sets the shift and the scale of every block. Two channels of
     coordinates tell the centre from the rim. The last layer starts at zero, so under
-    :class:`ResidualScore` the untrained network is the score of a Gaussian.
+    :class:`~sdelib.learned.ResidualScore` the untrained network is the score of a Gaussian.
 
     Args:
         channels: Channels of the image.
         n_hints: Further channels of the input, shaped like the image, which are not returned.
-        widths: Channels at full and at half resolution, multiples of 8.
+        widths: Channels at full, half, a quarter, ... of the resolution, two or more multiples
+            of 8.
         n_labels: Number of labels; at 0 the network takes none.
         n_features: Number of Gaussian Fourier frequencies of time; there are twice as many
             features.
         scale: Their standard deviation, in cycles per unit of time.
         n_embedding: Width of the embedding of time and label.
+
+    Raises:
+        ValueError: if a number is not as above.
     """
 
     def __init__(
         self,
         channels: int = 1,
         n_hints: int = 0,
-        widths: tuple[int, int] = (32, 64),
+        widths: Sequence[int] = (32, 64),
         n_labels: int = 0,
         n_features: int = 128,
         scale: float = 4.0,
         n_embedding: int = 64,
     ):
-        super().__init__()
         require(channels >= 1, "channels", channels, "at least 1")
-        require(
-            all(w >= 8 and w % 8 == 0 for w in widths),
-            "widths",
-            widths,
-            "positive multiples of 8",
-        )
+        multiples = len(widths) >= 2 and all(w >= 8 and w % 8 == 0 for w in widths)
+        require(multiples, "widths", widths, "two or more positive multiples of 8")
         for name, value in (("n_hints", n_hints), ("n_labels", n_labels)):
             require(value >= 0, name, value, "at least 0")
-        wide, deep = widths
-        self.n_labels = n_labels
+        require(n_embedding >= 1, "n_embedding", n_embedding, "at least 1")
+        nn.Module.__init__(self)
+        self.n_inputs, self.n_labels = channels + n_hints, n_labels
+        self.side = 2 ** (len(widths) - 1)
         self.time = GaussianFourierFeatures(n_features, scale)
         self.embed_time = nn.Linear(2 * n_features, n_embedding)
-        self.embed_label = nn.Embedding(n_labels + 1, n_embedding) if n_labels else None
-        self.enter = MatrixConv(channels + n_hints + 2, wide)
-        self.down = ResidualBlock(wide, wide, n_embedding)
-        self.middle = nn.ModuleList(
-            [
-                ResidualBlock(wide, deep, n_embedding),
-                ResidualBlock(deep, deep, n_embedding),
-            ]
-        )
-        self.narrow = nn.Conv2d(deep, wide, 1)
-        self.up = ResidualBlock(wide, wide, n_embedding)
-        self.norm = nn.GroupNorm(8, wide)
-        self.leave = _zeroed(MatrixConv(wide, channels))
+        if n_labels:
+            self.embed_label = nn.Embedding(n_labels + 1, n_embedding)
+        self.enter = MatrixConv(channels + n_hints + 2, widths[0])
+        self.add_levels(widths, n_embedding)
+        self.norm = nn.GroupNorm(8, widths[0])
+        self.leave = _zeroed(MatrixConv(widths[0], channels))
 
-    def forward(self, x: Tensor, t: Tensor, label: Tensor | None = None) -> Tensor:
-        """Images and hints ``(B, C + n_hints, H, W)``, times and labels of shape ``()`` or ``(B,)``
-        to ``(B, C, H, W)``.
+    def forward(self, x: Tensor, t: Tensor, label: Any = None) -> Tensor:
+        """Images with their hints, times and labels ``()`` or ``(B,)`` to images ``(B, C, H, W)``.
 
-        Labels are integers from 0; ``n_labels``, the same as ``None``, is the null label: none
-        known.
-
-        Raises:
-            ValueError: if the image's height or width is odd, or a label is given to a network
-                without labels.
+        ``x`` has shape ``(B, C + n_hints, H, W)`` and sides that can be halved from level to level.
+        Labels and errors are those of :class:`MLP`.
         """
-        height, width = x.shape[2:]
-        require(
-            height % 2 == width % 2 == 0,
-            "x",
-            f"shape {tuple(x.shape)}",
-            "of even height and width",
-        )
-        require(
-            label is None or self.n_labels > 0,
-            "label",
-            label,
-            "None for a network without labels",
-        )
-        embedding = self.embed_time(self.time(t.expand(len(x))))
-        if self.embed_label is not None:
-            null = torch.full((), self.n_labels, device=x.device)
-            embedding = embedding + self.embed_label(
-                (null if label is None else label).expand(len(x))
-            )
+        _require_input(x, self.leave.weight, self.n_inputs, "H", "W")
+        if any(n % self.side for n in x.shape[2:]):
+            allowed = f"of height and width that are multiples of {self.side}"
+            require(False, "x", f"shape {tuple(x.shape)}", allowed)
+        embedding = self.embed_time(self.time(_times(t, x)).expand(len(x), -1))
+        if self.n_labels or label is not None:
+            index = label_indices(label, self.n_labels, x)
+            embedding = embedding + self.embed_label(index)
         embedding = nn.functional.silu(embedding)
-        rows, columns = (torch.linspace(-1, 1, n).to(x) for n in (height, width))
+        rows, columns = (torch.linspace(-1, 1, n).to(x) for n in x.shape[2:])
         place = torch.stack(torch.meshgrid(rows, columns, indexing="ij"))
-        fine = self.down(
-            self.enter(torch.cat([x, place.expand(len(x), -1, -1, -1)], 1)),
-            embedding,
-        )
-        h = nn.functional.avg_pool2d(fine, 2)
-        for block in self.middle:
-            h = block(h, embedding)
-        h = self.narrow(h).repeat_interleave(2, 2).repeat_interleave(2, 3)
-        h = self.up(h + fine, embedding)
+        h = self.enter(torch.cat([x, place.expand(len(x), -1, -1, -1)], 1))
+        h = self.through_levels(h, embedding)
         return self.leave(nn.functional.silu(self.norm(h)))
 
 
@@ -241,56 +267,48 @@ def _zeroed(layer: MatrixConv) -> MatrixConv:
     return layer
 
 
-class ResidualScore(nn.Module):
-    r"""A score: that of the one Gaussian with the data's mean and variance, plus what a network
-    adds to it.
+def label_indices(label: Any, n_labels: int, x: Tensor) -> Tensor:
+    """The label of each state, an integer, shape ``(B,)``; ``n_labels`` stands for ``None``.
 
-    With :math:`m, v` the mean and variance of the data, :math:`c(t) = (\alpha^2 v +
-    \sigma^2)^{-1/2}` makes :math:`u = c\,(x_t - \alpha m)` a state of unit variance at every time,
-    and
-
-    .. math:: s(x, t) = c\,[\gamma(t)\,\mathrm{net}(u, t) - u].
-
-    With ``net = 0`` this is the exact score of Gaussian data. At a gain :math:`\gamma = 1` the
-    network sees and returns numbers of order 1 while the data have a density, and has least to do
-    at large times, where every law is nearly Gaussian.
-
-    Near data on a curve or another thin set the score itself is of order :math:`1/\sigma`. A gain
-    in proportion to :math:`\alpha/\sigma` takes that growth off the network: it then predicts the
-    part of the datum :math:`x_0` that no Gaussian knows, at most of order 1 (the preconditioning of
-    Karras et al. 2022, up to constants).
-
-    Args:
-        net: Maps standardised states ``(B, *event)`` and times to a tensor shaped like the states.
-        sde: The SDE whose score is learned.
-        data: The training data, shape ``(n, *event)``; only their overall mean and variance are
-            used.
-        gain: What multiplies the network, a function of time to a tensor of the same shape; 1 if
-            ``None``.
+    Raises:
+        ValueError: if ``label`` is not of shape ``()`` or ``(B,)``, or not from 0 to ``n_labels``;
+            if there are no labels and it is not ``None``.
+        TypeError: if it is no integer.
     """
+    if label is None:
+        return torch.full((), n_labels, device=x.device).expand(len(x))
+    require(n_labels > 0, "label", label, "None, as there are no labels")
+    label = as_integers("label", label)
+    if label.ndim > 1 or (label.ndim and len(label) != len(x)):
+        got, allowed = f"shape {tuple(label.shape)}", f"of shape () or ({len(x)},), as the states"
+        require(False, "label", got, allowed)
+    if label.numel() and values_can_be_read(label):
+        low, high = label.min().item(), label.max().item()
+        got = f"{low}" if low == high else f"values from {low} to {high}"
+        require(low >= 0 and high <= n_labels, "label", got, f"from 0 to {n_labels} (none known)")
+    return label.to(x.device, torch.long).expand(len(x))
 
-    def __init__(
-        self,
-        net: nn.Module,
-        sde: SDE,
-        data: Tensor,
-        gain: Callable[[Tensor], Tensor] | None = None,
-    ):
-        super().__init__()
-        self.net, self.sde, self.gain = net, sde, gain
-        self.register_buffer("mean", data.mean(0))
-        self.register_buffer("variance", (data - self.mean).square().mean())
 
-    def forward(self, x: Tensor, t: Tensor, label: Tensor | None = None) -> Tensor:
-        """The score at states ``(B, *event)`` and times ``()`` or ``(B,)``, shaped like ``x``.
+def as_integers(name: str, value: Any) -> Tensor:
+    """Integers as a tensor, or ``TypeError``."""
+    if isinstance(value, Integral | list | tuple) or hasattr(value, "__array__"):
+        value = torch.as_tensor(value)
+    kind = value.dtype if isinstance(value, Tensor) else type(value).__name__
+    inexact = not isinstance(value, Tensor) or value.is_floating_point() or value.is_complex()
+    if inexact or value.dtype == torch.bool:
+        raise TypeError(f"{name} must be an integer or a tensor of integers, got {kind}")
+    return value
 
-        A network with labels takes its ``label`` third; as a score of ``x`` and ``t`` alone that is
-        ``functools.partial(score, label=label)``.
-        """
-        alpha, sigma = self.sde.kernel(t)
-        scale = like((alpha**2 * self.variance + sigma**2).rsqrt(), x)
-        u = scale * (x - like(alpha, x) * self.mean)
-        out = self.net(u, t) if label is None else self.net(u, t, label)
-        if self.gain is not None:
-            out = like(self.gain(t), x) * out
-        return scale * (out - u)
+
+def _times(t: Tensor, x: Tensor) -> Tensor:
+    """Times for the states ``x``, of their dtype, shape ``(1,)`` or ``(B,)``."""
+    require_tensor("t", t)
+    return like(t, x).reshape(-1)
+
+
+def _require_input(x: Tensor, weight: Tensor, *event: int | str) -> None:
+    """Refuse, by name, states that the layers could not take."""
+    require_tensor("x", x)
+    require_shape("x", x, "B", *event)
+    if x.dtype != weight.dtype and not torch.is_autocast_enabled(x.device.type):
+        raise TypeError(f"x must be of {weight.dtype} like the network's weights, got {x.dtype}")

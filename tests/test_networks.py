@@ -1,28 +1,14 @@
-"""Networks: shapes, what the wrapper promises, and that a state is judged on its own."""
+"""Networks: shapes, what they take and refuse, and that a state is judged on its own."""
 
 import math
-from functools import partial
 
+import numpy as np
 import pytest
 import torch
 from torch import nn
 from torch.testing import assert_close
 
-from sdelib.mixtures import GaussianMixture
-from sdelib.networks import (
-    MLP,
-    GaussianFourierFeatures,
-    MatrixConv,
-    ResidualBlock,
-    ResidualScore,
-    UNet,
-)
-from sdelib.score import denoise, exact_score
-
-
-class Zero(nn.Module):
-    def forward(self, x, t):
-        return torch.zeros_like(x)
+from sdelib.networks import MLP, GaussianFourierFeatures, MatrixConv, ResidualBlock, UNet
 
 
 def test_fourier_features_are_sines_and_cosines_of_normal_frequencies():
@@ -67,87 +53,6 @@ def test_waves_let_a_small_network_follow_detail():
     assert errors[1] < 0.1 * errors[0]
 
 
-def test_the_gain_multiplies_the_network_only(sde):
-    class One(nn.Module):
-        def forward(self, x, t):
-            return torch.ones_like(x)
-
-    data, x, t = torch.randn(50, 2), torch.randn(7, 2), torch.linspace(0.1, 1, 7)
-    scores = [
-        ResidualScore(One(), sde, data, gain)(x, t)
-        for gain in (None, torch.ones_like, lambda t: 3 * t)
-    ]
-    nothing = ResidualScore(Zero(), sde, data)(x, t)
-    assert_close(scores[0], scores[1])
-    assert_close(scores[2] - nothing, 3 * t[:, None] * (scores[0] - nothing))
-
-
-def test_at_a_gain_of_alpha_over_sigma_the_network_denoises(sde):
-    """The denoised point is the Gaussian's guess plus sigma / sqrt(alpha^2 v + sigma^2) times the
-    network.
-    """
-
-    class One(nn.Module):
-        def forward(self, x, t):
-            return torch.ones_like(x)
-
-    data, x, t = 2 + 3 * torch.randn(50, 2), torch.randn(7, 2), torch.linspace(0.1, 1, 7)
-    score = ResidualScore(One(), sde, data, lambda t: sde.alpha(t) / sde.sigma(t))
-    guess, denoised = (denoise(s, sde, x, t) for s in (ResidualScore(Zero(), sde, data), score))
-    missed = sde.sigma(t) / (sde.alpha(t) ** 2 * score.variance + sde.sigma(t) ** 2).sqrt()
-    assert_close(denoised - guess, missed[:, None].expand_as(x))
-
-
-def test_without_a_network_the_residual_score_is_that_of_a_gaussian(sde):
-    data = 2 + 3 * torch.randn(1000, 2)
-    mean, variance = data.mean(0), (data - data.mean(0)).square().mean()
-    gaussian = GaussianMixture(torch.ones(1), mean[None], variance.expand(1, 2))
-    x, t = torch.randn(7, 2), torch.linspace(0.1, 1, 7)
-    assert_close(ResidualScore(Zero(), sde, data)(x, t), exact_score(sde, gaussian)(x, t))
-
-
-def test_the_network_sees_states_of_unit_variance(sde):
-    data, seen = 5 + 0.1 * torch.randn(20_000, 1), []
-
-    class Spy(Zero):
-        def forward(self, x, t):
-            seen.append(x)
-            return super().forward(x, t)
-
-    score = ResidualScore(Spy(), sde, data)
-    for t in torch.tensor([0.0, 0.5, 1.0]):
-        score(sde.perturb(data, t)[0], t)
-        assert abs(seen[-1].var() - 1) < 6 * math.sqrt(2 / len(data)) and abs(
-            seen[-1].mean()
-        ) < 6 / math.sqrt(len(data))
-
-
-@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
-@pytest.mark.parametrize("batch", [0, 1, 5])
-def test_a_network_score_keeps_shape_dtype_and_device(sde, dtype, batch, device):
-    score = ResidualScore(MLP(2, width=8, n_waves=4), sde, torch.randn(50, 2)).to(device, dtype)
-    x, t = (
-        torch.randn(batch, 2, dtype=dtype, device=device),
-        torch.rand(batch, dtype=dtype, device=device),
-    )
-    assert (
-        score(x, t).shape == x.shape
-        and score(x, t).dtype == dtype
-        and score(x, t).device == x.device
-    )
-    assert_close(
-        torch.cat([score(x[i : i + 1], t[i]) for i in range(batch)] + [x[:0]]), score(x, t)
-    )
-
-
-def test_a_saved_and_reloaded_network_is_the_same_score(sde):
-    a, b = (ResidualScore(MLP(1), sde, torch.randn(50, 1)) for _ in range(2))
-    x, t = torch.randn(5, 1), torch.rand(5)
-    assert not torch.equal(a(x, t), b(x, t))
-    b.load_state_dict(a.state_dict())
-    assert torch.equal(a(x, t), b(x, t))
-
-
 def alive(net):
     """The network with random numbers where it starts at zero, since a zero layer hides what comes
     before it.
@@ -181,14 +86,6 @@ def test_a_block_adds_two_convolutions_that_a_zero_embedding_neither_scales_nor_
     scale, shift = (part[..., None, None] for part in block.film(embedding).split(8, 1))
     assert_close(
         block(x, embedding), x + block.conv_out(nn.functional.silu((1 + scale) * h + shift))
-    )
-
-
-def test_an_untrained_unet_is_the_score_of_a_gaussian(sde):
-    data = 2 + 3 * torch.randn(100, 1, 8, 8)
-    x, t = torch.randn(4, 1, 8, 8), torch.linspace(0.1, 1, 4)
-    assert torch.equal(
-        ResidualScore(UNet(), sde, data)(x, t), ResidualScore(Zero(), sde, data)(x, t)
     )
 
 
@@ -229,20 +126,107 @@ def test_detail_passes_the_coarse_level_by():
     assert not torch.allclose(a, b)
 
 
-def test_no_label_is_the_null_label():
-    net, x, t = alive(UNet(widths=(8, 16), n_labels=3)), torch.randn(2, 1, 8, 8), torch.rand(2)
+NETS = {
+    "MLP": (lambda **k: MLP(2, width=8, n_waves=4, **k), (2,)),
+    "UNet": (lambda **k: UNet(widths=(8, 16), **k), (1, 8, 8)),
+    "three levels": (lambda **k: UNet(2, widths=(8, 16, 24), **k), (2, 8, 4)),
+}
+
+
+@pytest.fixture(params=NETS)
+def labelled(request):
+    """A network of three labels, two states for it, and their times."""
+    make, event = NETS[request.param]
+    return alive(make(n_labels=3)), torch.randn(2, *event), torch.rand(2)
+
+
+def test_no_label_is_the_null_label(labelled):
+    net, x, t = labelled
     assert torch.equal(net(x, t), net(x, t, torch.tensor(3)))
+    assert not torch.equal(net(x, t), net(x, t, 2))
 
 
-def test_a_label_travels_in_a_partial_score(sde):
-    score = ResidualScore(alive(UNet(widths=(8, 16), n_labels=3)), sde, torch.randn(50, 1, 8, 8))
-    x, t, label = torch.randn(2, 1, 8, 8), torch.rand(2), torch.tensor([2, 0])
-    assert torch.equal(partial(score, label=label)(x, t), score(x, t, label))
-    assert not torch.equal(score(x, t), score(x, t, label))
+def test_integers_of_any_kind_are_the_same_label(labelled):
+    net, x, t = labelled
+    wanted = net(x, t, torch.tensor([1, 1]))
+    for label in (1, np.int64(1), np.array([1, 1]), [1, 1], torch.tensor(1, dtype=torch.uint8)):
+        assert_close(net(x, t, label), wanted)
+    assert_close(net(x, t, torch.tensor([1, 1], dtype=torch.int16)), wanted)
+
+
+@pytest.mark.parametrize(
+    "label, error, message",
+    [
+        (1.0, TypeError, "label must be an integer or a tensor of integers, got float"),
+        ("1", TypeError, "label must be an integer or a tensor of integers, got str"),
+        (torch.ones(2), TypeError, "got torch.float"),
+        (torch.tensor([True, False]), TypeError, "got torch.bool"),
+        (4, ValueError, r"label must be from 0 to 3 \(none known\), got 4"),
+        (-1, ValueError, "label must be from 0 to 3 .none known., got -1"),
+        (torch.tensor([0, 9]), ValueError, "got values from 0 to 9"),
+        (torch.tensor([0, 1, 2]), ValueError, r"of shape \(\) or \(2,\), as the states, got shape"),
+        (torch.tensor([[0], [1]]), ValueError, r"got shape \(2, 1\)"),
+    ],
+    ids=str,
+)
+def test_any_other_label_is_named(labelled, label, error, message):
+    net, x, t = labelled
+    with pytest.raises(error, match=message):
+        net(x, t, label)
+
+
+@pytest.mark.parametrize("name", NETS)
+def test_states_and_times_that_do_not_fit_are_named(name):
+    make, event = NETS[name]
+    net, x, t = make(), torch.randn(2, *event), torch.rand(2)
+    for bad, error, message in (
+        (x[0], ValueError, r"x must be of shape \(B, "),
+        (x.repeat_interleave(2, 1), ValueError, r"x must be of shape \(B, "),
+        (
+            x.float(),
+            TypeError,
+            "x must be of torch.float64 like the network's weights, got torch.f",
+        ),
+        (x.long(), TypeError, "x must be a floating-point tensor, got torch.int64"),
+    ):
+        with pytest.raises(error, match=message):
+            net(bad, t)
+    with pytest.raises(ValueError, match=r"time must be of shape \(\) or \(2,\), got shape \(3,\)"):
+        net(x, torch.rand(3))
+    with pytest.raises(ValueError, match="label must be None, as there are no labels, got 1"):
+        net(x, t, 1)
+    assert_close(net(x, t.float()), net(x, t.float().double()))
 
 
 def test_the_default_unet_is_small():
     assert sum(p.numel() for p in UNet(n_labels=10).parameters()) < 233_000
+
+
+def test_two_levels_are_those_of_the_shipped_weights():
+    """Names and shapes, which a file of weights holds."""
+    state = UNet(n_hints=1, n_labels=10).state_dict()
+    assert state["middle.1.film.weight"].shape == (128, 64) and len(state) == 54
+    assert {name.split(".")[0] for name in state} == {
+        *("time", "embed_time", "embed_label", "enter", "down"),
+        *("middle", "narrow", "up", "norm", "leave"),
+    }
+
+
+def test_each_level_sees_farther():
+    """Two levels reach some pixels, three twice as far."""
+    x, t = torch.randn(1, 1, 32, 32, requires_grad=True), torch.tensor(0.3)
+    reach = []
+    for widths in ((8, 8), (8, 8, 8)):
+        net = UNet(widths=widths)
+        for block in net.modules():  # what normalisation over the image would hear has to go
+            if isinstance(block, ResidualBlock):
+                block.norm_in, block.norm_out = nn.Identity(), nn.Identity()
+        net.norm = nn.Identity()
+        x.grad = None
+        alive(net)(x, t)[0, 0, 16, 16].backward()
+        rows = x.grad[0, 0].abs().sum(1).nonzero()
+        reach.append(int(rows.max() - rows.min()))
+    assert reach[0] < reach[1] and reach[0] < 31
 
 
 @pytest.mark.parametrize(
@@ -253,16 +237,22 @@ def test_the_default_unet_is_small():
         (lambda: MLP(1, depth=0), "depth must be at least 1, got 0"),
         (lambda: MLP(1, n_waves=-1), "n_waves must be at least 0, got -1"),
         (lambda: UNet(0), "channels must be at least 1, got 0"),
-        (lambda: UNet(widths=(8, 12)), r"widths must be positive multiples of 8, got \(8, 12\)"),
+        (lambda: UNet(widths=(8, 12)), r"widths must be two or more positive multiples of 8, got"),
+        (lambda: UNet(widths=(8,)), r"widths must be two or more positive multiples of 8, got"),
+        (lambda: MLP(1, n_labels=-1), "n_labels must be at least 0, got -1"),
         (lambda: UNet(n_hints=-1), "n_hints must be at least 0, got -1"),
         (lambda: UNet(n_labels=-1), "n_labels must be at least 0, got -1"),
         (
             lambda: UNet()(torch.zeros(1, 1, 7, 8), torch.zeros(())),
-            r"x must be of even height and width, got shape",
+            "x must be of height and width that are multiples of 2, got shape",
+        ),
+        (
+            lambda: UNet(widths=(8, 8, 8))(torch.zeros(1, 1, 6, 8), torch.zeros(())),
+            "x must be of height and width that are multiples of 4, got shape",
         ),
         (
             lambda: UNet()(torch.zeros(1, 1, 8, 8), torch.zeros(()), torch.tensor(1)),
-            "label must be None for a network without labels, got 1",
+            "label must be None, as there are no labels, got 1",
         ),
         (lambda: GaussianFourierFeatures(0), "n_features must be at least 1, got 0"),
         (lambda: GaussianFourierFeatures(4, scale=-1.0), "scale must be positive, got -1.0"),

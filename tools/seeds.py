@@ -1,12 +1,11 @@
 """Repeat the three experiments over several seeds and store what each run reaches.
 
-    python tools/seeds.py [chapter ...]        e.g. 08_smile; all three when none is named, or `make
-    seeds`
+    python tools/seeds.py [chapter ...]        or `make seeds`; e.g. 08_smile, all without a name
 
 The chapters' own cells are executed, so there is no second copy of an experiment: those tagged
 `experiment` train, `experiment(seed)`, and those tagged `measurement` judge, `measure(data,
-score)`. A fingerprint of their code is stored with the results, and a test compares it with the
-chapter's. `weights.py` does the same for the weights.
+score)`. The results go into the library, where `sdelib.learned.runs` finds them, with a fingerprint
+of the code that a test compares with the chapter's. `weights.py` does the same for the weights.
 """
 
 import hashlib
@@ -19,7 +18,9 @@ import jupytext
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
-BOOK = Path(__file__).resolve().parents[1] / "book"
+ROOT = Path(__file__).resolve().parents[1]
+BOOK, WEIGHTS = ROOT / "book", ROOT / "sdelib" / "weights"
+CHAPTERS = {"mixture": "07_gaussian_mixture", "smile": "08_smile", "digits": "09_digits"}
 N_SEEDS = {
     "07_gaussian_mixture": 20,
     "08_smile": 8,
@@ -53,8 +54,9 @@ def names_after(code: str, chapter: str) -> dict:
 
 
 def results(chapter: str) -> Path:
-    """Where the chapter finds its runs."""
-    return BOOK / f"{chapter[:2]}_seeds.json"
+    """Where the library keeps the chapter's runs."""
+    (name,) = (name for name, its_chapter in CHAPTERS.items() if its_chapter == chapter)
+    return WEIGHTS / f"{name}.json"
 
 
 def main(chapters: list[str]) -> None:
@@ -73,7 +75,9 @@ def main(chapters: list[str]) -> None:
             data, score, _ = names["experiment"](seed)
             runs.append({"seed": seed, **names["measure"](data, score)})
         results(chapter).write_text(
-            json.dumps({"code": fingerprint(code), "runs": runs}, indent=1) + "\n"
+            json.dumps({"code": fingerprint(code), "runs": runs}, indent=1) + "\n",
+            encoding="utf-8",
+            newline="\n",
         )
 
 

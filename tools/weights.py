@@ -1,23 +1,17 @@
-"""Train the book's three experiments and store the weights inside the library, where
-`sdelib.pretrained` finds them.
+"""Train the book's three experiments and store the weights inside the library.
 
-    python tools/weights.py [mixture smile digits]        all three when none is named, or `make
-    weights`
+    python tools/weights.py [mixture smile digits]        or `make weights`; all when none is named
 
 Each chapter's own cells tagged `experiment` are executed; a test compares the fingerprint of their
 code, stored with the weights, with the chapter's, and another holds the weights to the quality that
-the chapter reaches.
+the chapter reaches. `sdelib.learned` reads the files: a state dict each, and in the metadata `code`
+and `seed`.
 """
 
 import argparse
 
-from seeds import fingerprint, names_after, tagged_code
+from seeds import CHAPTERS, WEIGHTS, fingerprint, names_after, tagged_code
 
-CHAPTERS = {
-    "mixture": "07_gaussian_mixture",
-    "smile": "08_smile",
-    "digits": "09_digits",
-}
 SEED = 0  # the chapters' own
 
 
@@ -38,14 +32,17 @@ def main(words: list[str] | None = None) -> None:
         if name not in CHAPTERS:
             parser.error(f"there is no experiment {name}, only {', '.join(CHAPTERS)}")
 
-    from sdelib.checkpoints import save
-    from sdelib.pretrained import path
+    import safetensors.torch
 
     for name in names or CHAPTERS:
         code = tagged_code(CHAPTERS[name], "experiment")
         _, score, *_ = names_after(code, CHAPTERS[name])["experiment"](SEED)
-        save({"weights": score.state_dict(), "seed": SEED, "code": fingerprint(code)}, path(name))
-        print(f"{name}: {path(name).stat().st_size / 1024:.0f} KiB")
+        path = WEIGHTS / f"{name}.safetensors"
+        metadata = {"code": fingerprint(code), "seed": str(SEED)}
+        # axes may be views, which safetensors refuses
+        tensors = {key: value.contiguous() for key, value in score.state_dict().items()}
+        path.write_bytes(safetensors.torch.save(tensors, metadata))
+        print(f"{name}: {path.stat().st_size / 1024:.0f} KiB")
 
 
 if __name__ == "__main__":
