@@ -1,0 +1,150 @@
+"""Listings show the code and no docstring; figures show the numbers they are given."""
+
+import ast
+import functools
+import math
+
+import pytest
+import torch
+from matplotlib import pyplot as plt
+from torch.testing import assert_close
+
+from sdelib.plotting import density_over_time, histogram, show_source
+from sdelib.sde import VPSDE
+from sdelib.steps import ancestral
+
+
+def decorated(function):
+    @functools.wraps(function)
+    def inner(*args):
+        return function(*args)
+
+    return inner
+
+
+@decorated
+def documented(x):
+    """Words.
+
+    More words, with a "quote" and a # sign.
+    """
+
+    def within(y):
+        """Inner words."""
+        return y  # a comment stays
+
+    return within(x)
+
+
+def plain(x):
+    return 2 * x
+
+
+class Documented:
+    """Words about the class."""
+
+    text = """not a docstring"""
+
+    def method(self):
+        """Words about the method."""
+        return self.text
+
+    @property
+    def nothing(self):
+        """Only words: without them there would be no body."""
+
+
+LISTINGS = {
+    "a decorated function": (
+        documented,
+        """\
+@decorated
+def documented(x):
+    def within(y):
+        return y  # a comment stays
+
+    return within(x)""",
+    ),
+    "a function without a docstring": (plain, "def plain(x):\n    return 2 * x"),
+    "a partial application": (
+        functools.partial(plain, 3),
+        "def plain(x):\n    return 2 * x",
+    ),
+    "a method": (Documented.method, "def method(self):\n    return self.text"),
+    "a property": (
+        Documented.nothing,
+        '@property\ndef nothing(self):\n    """Only words: without them there would be no body."""',
+    ),
+    "a class": (
+        Documented,
+        '''\
+class Documented:
+    text = """not a docstring"""
+
+    def method(self):
+        return self.text
+
+    @property
+    def nothing(self):
+        """Only words: without them there would be no body."""''',
+    ),
+}
+
+
+@pytest.mark.parametrize("item, code", LISTINGS.values(), ids=LISTINGS)
+def test_a_listing_is_the_code_without_docstrings(item, code):
+    assert show_source(item).data == f"```python\n# test_plotting.py\n{code}\n```"
+
+
+def test_several_objects_give_several_listings():
+    both = show_source(plain, Documented.method).data
+    assert both == f"{show_source(plain).data}\n\n{show_source(Documented.method).data}"
+
+
+def test_the_listing_of_a_step_is_its_formula():
+    code = (
+        show_source(ancestral)
+        .data.removeprefix("```python\n# sdelib/steps.py\n")
+        .removesuffix("```")
+    )
+    (step,) = ast.parse(code).body
+    assert isinstance(step, ast.FunctionDef)
+    names = {"score", "x", "t", "s", "noise"}
+    assert {argument.arg for argument in step.args.args} == names
+    assert len(step.body) <= 4 and isinstance(step.body[-1], ast.Return)
+    used = {n.id for line in step.body for n in ast.walk(line) if isinstance(n, ast.Name)}
+    assert names <= used
+
+
+def test_what_has_no_source_is_refused():
+    with pytest.raises(TypeError):
+        show_source(math.sin)
+
+
+@pytest.fixture
+def ax():
+    fig, ax = plt.subplots()
+    yield ax
+    plt.close(fig)
+
+
+def test_a_histogram_is_a_density(ax):
+    x = torch.tensor([[0.1], [0.2], [0.6], [1.7]], requires_grad=True)
+    histogram(ax, x, torch.tensor([0.0, 0.5, 1.0, 2.0]))
+    heights = torch.tensor([bar.get_height() for bar in ax.patches])
+    assert_close(heights, torch.tensor([2 / 4 / 0.5, 1 / 4 / 0.5, 1 / 4 / 1.0]))
+
+
+def test_the_density_over_time_is_scaled_at_every_instant(ax):
+    sde = VPSDE()
+
+    def log_prob(x, t):
+        return -0.5 * (x[:, 0] / (sde.alpha(t) + 2 * sde.sigma(t))) ** 2 + 7
+
+    density_over_time(ax, log_prob, extent=3.0, n=11)
+    shown = torch.as_tensor(ax.images[0].get_array().data)
+    assert shown.shape == (11, 11)  # states down, times across
+    assert_close(shown[5], torch.ones(11))  # the middle, where each instant has its maximum
+    x, times = torch.linspace(-3, 3, 11), torch.linspace(1e-3, 1, 11)
+    widths = sde.alpha(times) + 2 * sde.sigma(times)
+    assert_close(shown, torch.exp(-0.5 * (x[:, None] / widths) ** 2))
