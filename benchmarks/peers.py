@@ -15,8 +15,7 @@ from unittest.mock import MagicMock, patch
 import torch
 from torch import Tensor
 
-from sdelib.samplers import reverse_drift
-from sdelib.score import denoise
+from sdelib.score import denoise, reverse_drift
 from sdelib.sde import VPSDE
 
 sde, T_MIN = VPSDE(), 1e-3
@@ -29,11 +28,9 @@ def module(package: str, name: str):
     """
     shell = types.ModuleType(package)
     shell.__path__ = list(importlib.util.find_spec(package).submodule_search_locations)
-    absent = {
-        "torchvision": MagicMock(),
-        "torchvision.transforms": MagicMock(),
-    }  # named at the top, used nowhere here
-    with patch.dict(sys.modules, {package: shell, **absent}):
+    absent = ("torchvision", "torchvision.transforms")  # named at the top, used nowhere here
+    stubs = {name: MagicMock() for name in absent}
+    with patch.dict(sys.modules, {package: shell, **stubs}):
         return importlib.import_module(f"{package}.{name}")
 
 
@@ -49,9 +46,9 @@ def torchdiffeq(method: str, score, x: Tensor, n: int) -> Tensor:
 
     ts = torch.linspace(1, T_MIN, n + 1).to(x)
     flow = lambda t, y: reverse_drift(score, sde, y, t, eta=0)
-    # It keeps the state at each time that it is asked for, so ask for the last, and give it the
-    # steps apart
-    x = odeint(flow, x, ts[[0, -1]], method=method, options={"grid_constructor": lambda *_: ts})[-1]
+    # it keeps the state at each time asked for: ask for the last, and give it the steps apart
+    steps = {"grid_constructor": lambda *_: ts}
+    x = odeint(flow, x, ts[[0, -1]], method=method, options=steps)[-1]
     return denoise(score, sde, x, ts[-1])
 
 
@@ -99,14 +96,12 @@ def azula(sampler: str, score, x: Tensor, n: int, **options) -> Tensor:
             return azula_denoise.DiracPosterior(mean=denoise(score, sde, x_t, t))
 
     exact = Exact()
-    run = getattr(sample, sampler)(
-        exact, start=1.0, stop=T_MIN, steps=n, silent=True, dtype=x.dtype, **options
-    )
+    options |= {"start": 1.0, "stop": T_MIN, "steps": n, "silent": True, "dtype": x.dtype}
+    run = getattr(sample, sampler)(exact, **options)
     return exact(run(x), x.new_tensor(T_MIN)).mean
 
 
-# k-diffusion and smalldiffusion: the variance exploding process y = x / alpha with noise sigma /
-# alpha
+# k-diffusion and smalldiffusion: the exploding process y = x / alpha with noise sigma / alpha
 
 
 def exploded(score):
@@ -148,14 +143,14 @@ def smalldiffusion(gam: float, spacing: str, score, x: Tensor, n: int, mu: float
         def rand_input(self, batch):
             return torch.randn(batch, *x.shape[1:]).to(x)
 
-    y = x / sde.alpha(x.new_ones(()))
-    for y in small.samples(Model(), sigmas, gam=gam, mu=mu, xt=y, accelerator=ACCELERATOR()):
-        pass
+    start = x / sde.alpha(x.new_ones(()))
+    options = {"gam": gam, "mu": mu, "xt": start, "accelerator": accelerator()}
+    *_, y = small.samples(Model(), sigmas, **options)
     return y
 
 
 @cache
-def ACCELERATOR():
+def accelerator():
     from accelerate import Accelerator
 
     return Accelerator(cpu=True)
@@ -189,87 +184,71 @@ def diffusers(name: str, score, x: Tensor, n: int, **options) -> Tensor:
     return y.to(x)
 
 
-def _deterministic() -> dict:
-    """Every solver of the flow, by peer."""
-    found: dict = {
-        "diffusers": {},
-        "torchdiffeq": {},
-        "azula": {},
-        "k-diffusion": {},
-        "smalldiffusion": {},
-    }
-    spaced = {
-        "linspace": {"timestep_spacing": "linspace"},
-        "trailing": {"timestep_spacing": "trailing"},
-    }
-    sigmas = spaced | {
-        "karras": {"use_karras_sigmas": True},
-        "exponential": {"use_exponential_sigmas": True},
-    }
-    found["diffusers"] |= {
+def solvers_of_diffusers() -> dict:
+    spaced = {name: {"timestep_spacing": name} for name in ("linspace", "trailing")}
+    uses = {"karras": "use_karras_sigmas", "exponential": "use_exponential_sigmas"}
+    sigmas = spaced | {name: {option: True} for name, option in uses.items()}
+    lambdas = sigmas | {"lu": {"use_lu_lambdas": True}}
+    two, three = {"solver_order": 2}, {"solver_order": 3}
+    solvers = (
+        ("DPM-Solver++ 2M", "DPMSolverMultistepScheduler", two, lambdas),
+        ("DPM-Solver++ 3M", "DPMSolverMultistepScheduler", three, lambdas),
+        ("UniPC 2", "UniPCMultistepScheduler", two, sigmas),
+        ("UniPC 3", "UniPCMultistepScheduler", three, sigmas),
+        ("DEIS 3", "DEISMultistepScheduler", three, sigmas),
+        ("Heun", "HeunDiscreteScheduler", {}, sigmas),
+        ("LMS", "LMSDiscreteScheduler", {}, sigmas),
+        ("Euler", "EulerDiscreteScheduler", {}, sigmas),
+        ("DDIM", "DDIMScheduler", {"clip_sample": False}, spaced),
+    )
+    return {
         f"{label}, {grid}": partial(diffusers, name, **options, **chosen)
-        for label, name, options, grids in (
-            (
-                "DPM-Solver++ 2M",
-                "DPMSolverMultistepScheduler",
-                {"solver_order": 2},
-                sigmas | {"lu": {"use_lu_lambdas": True}},
-            ),
-            (
-                "DPM-Solver++ 3M",
-                "DPMSolverMultistepScheduler",
-                {"solver_order": 3},
-                sigmas | {"lu": {"use_lu_lambdas": True}},
-            ),
-            ("UniPC 2", "UniPCMultistepScheduler", {"solver_order": 2}, sigmas),
-            ("UniPC 3", "UniPCMultistepScheduler", {"solver_order": 3}, sigmas),
-            ("DEIS 3", "DEISMultistepScheduler", {"solver_order": 3}, sigmas),
-            ("Heun", "HeunDiscreteScheduler", {}, sigmas),
-            ("LMS", "LMSDiscreteScheduler", {}, sigmas),
-            ("Euler", "EulerDiscreteScheduler", {}, sigmas),
-            ("DDIM", "DDIMScheduler", {"clip_sample": False}, spaced),
-        )
+        for label, name, options, grids in solvers
         for grid, chosen in grids.items()
     }
-    found["torchdiffeq"] |= {
-        method: partial(torchdiffeq, method)
-        for method in ("euler", "midpoint", "heun2", "heun3", "rk4")
-    }
-    found["azula"] |= {name: partial(azula, f"{name}Sampler") for name in ("DDIM", "Euler", "Heun")}
-    found["azula"] |= {
+
+
+def solvers_of_azula() -> dict:
+    plain = {name: partial(azula, f"{name}Sampler") for name in ("DDIM", "Euler", "Heun")}
+    return plain | {
         f"{name} {order}": partial(azula, f"{name}Sampler", order=order)
         for name in ("zAB", "vAB", "zEAB", "xEAB", "REAB")
         for order in (2, 3, 4)
     }
-    for spacing in ("karras", "exponential", "vp"):
-        found["k-diffusion"] |= {
-            f"{name}, {spacing}": partial(k_diffusion, name, spacing)
-            for name in ("euler", "heun", "dpm_2", "lms", "dpmpp_2m")
-        }
-        for name in ("dpmpp_2m_sde", "dpmpp_3m_sde"):
-            found["k-diffusion"][f"{name} eta 0, {spacing}"] = partial(
-                k_diffusion, name, spacing, eta=0.0
-            )
-        found["smalldiffusion"] |= {
-            f"gam {gam:g}, {spacing}": partial(smalldiffusion, gam, spacing)
-            for gam in (1.0, 1.5, 2.0)
-        }
-    return found
 
 
-def _noisy() -> dict:
-    """Some of their samplers of the reverse SDE."""
+def solvers_of_k_diffusion() -> dict:
+    solvers = {name: {} for name in ("euler", "heun", "dpm_2", "lms", "dpmpp_2m")}
+    solvers |= {name: {"eta": 0.0} for name in ("dpmpp_2m_sde", "dpmpp_3m_sde")}
     return {
-        "diffusers": {
-            "DDPM": partial(
-                diffusers, "DDPMScheduler", clip_sample=False, timestep_spacing="trailing"
-            )
-        },
-        "torchsde": {"euler": partial(torchsde, "euler"), "srk": partial(torchsde, "srk")},
-        "azula": {"DDPM": partial(azula, "DDPMSampler")},
-        "k-diffusion": {"euler_ancestral, vp": partial(k_diffusion, "euler_ancestral", "vp")},
-        "smalldiffusion": {"DDPM, vp": partial(smalldiffusion, 1.0, "vp", mu=0.5)},
+        f"{name}{' eta 0' if options else ''}, {spacing}": partial(
+            k_diffusion, name, spacing, **options
+        )
+        for spacing in SPACINGS
+        for name, options in solvers.items()
     }
 
 
-DETERMINISTIC, NOISY = _deterministic(), _noisy()
+SPACINGS = ("karras", "exponential", "vp")
+DETERMINISTIC = {  # every solver of the flow, by peer
+    "diffusers": solvers_of_diffusers(),
+    "torchdiffeq": {
+        method: partial(torchdiffeq, method)
+        for method in ("euler", "midpoint", "heun2", "heun3", "rk4")
+    },
+    "azula": solvers_of_azula(),
+    "k-diffusion": solvers_of_k_diffusion(),
+    "smalldiffusion": {
+        f"gam {gam:g}, {spacing}": partial(smalldiffusion, gam, spacing)
+        for spacing in SPACINGS
+        for gam in (1.0, 1.5, 2.0)
+    },
+}
+DDPM = partial(diffusers, "DDPMScheduler", clip_sample=False, timestep_spacing="trailing")
+NOISY = {  # some of their samplers of the reverse SDE
+    "diffusers": {"DDPM": DDPM},
+    "torchsde": {"euler": partial(torchsde, "euler"), "srk": partial(torchsde, "srk")},
+    "azula": {"DDPM": partial(azula, "DDPMSampler")},
+    "k-diffusion": {"euler_ancestral, vp": partial(k_diffusion, "euler_ancestral", "vp")},
+    "smalldiffusion": {"DDPM, vp": partial(smalldiffusion, 1.0, "vp", mu=0.5)},
+}

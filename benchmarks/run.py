@@ -1,8 +1,7 @@
 """Run every benchmark and write `results.json`, or with --quick a smaller one that only shows that
 all of it works.
 
-python benchmarks/run.py [--quick]          in .venv-bench; `make bench` does that and writes the
-book's page
+    python benchmarks/run.py [--quick]      in .venv-bench, as `make bench` does
 """
 
 import argparse
@@ -21,47 +20,40 @@ warnings.simplefilter("ignore")
 logging.disable(logging.WARNING)
 
 import errors  # noqa: E402
-import timing  # noqa: E402
+import likelihood  # noqa: E402
+import overhead  # noqa: E402
 import torch  # noqa: E402
+import training  # noqa: E402
 
 RESULTS = Path(__file__).parent / "results.json"
-VERSIONS = (
-    "torch",
-    "azula",
-    "diffusers",
-    "k-diffusion",
-    "smalldiffusion",
-    "torchdiffeq",
-    "torchsde",
-    "zuko",
-)
+PEERS = ("azula", "diffusers", "k-diffusion", "smalldiffusion", "torchdiffeq", "torchsde", "zuko")
 
 
 def processor() -> str:
     """The model of the processor, as the system names it."""
     info = Path("/proc/cpuinfo")
-    lines = info.read_text().splitlines() if info.exists() else []
-    return next(
-        (line.split(":")[1].strip() for line in lines if line.startswith("model name")),
-        platform.machine(),
-    )
+    lines = info.read_text(encoding="utf-8").splitlines() if info.exists() else []
+    names = (line.split(":")[1].strip() for line in lines if line.startswith("model name"))
+    return next(names, platform.machine())
 
 
 def main(quick: bool) -> dict:
     torch.set_num_threads(1)
     start, repeats = time.perf_counter(), 3 if quick else 9
-    budgets = (10, 20) if quick else (10, 15, 20, 50, 100)
+    budgets = (10,) if quick else (10, 15, 20, 50, 100)
+    batches = (1, 64) if quick else (1, 64, 512, 4096)
     jobs = {
         "errors": lambda: errors.deterministic(budgets),
         "noisy errors": lambda: errors.noisy((20,) if quick else (20, 50, 100)),
         "floor": errors.floor,
-        "overhead": lambda: timing.overhead((1, 64) if quick else (1, 64, 512, 4096), 100, repeats),
-        "likelihood": lambda: timing.likelihood(1),
-        "divergence": lambda: timing.divergence(repeats),
-        "training": lambda: timing.training(20 if quick else 100, repeats if quick else 31),
-        "memory": timing.memory,
-        "growth": lambda: timing.growth(2),
-        "deck": lambda: timing.deck_scheme(repeats),
+        "overhead": lambda: overhead.overhead(batches, 100, repeats),
+        "scores": lambda: overhead.scores((1, 64), 20 if quick else 500),
+        "likelihood": lambda: likelihood.likelihood(1),
+        "divergence": lambda: likelihood.divergence(repeats),
+        "training": lambda: training.training(20 if quick else 100, repeats if quick else 31),
+        "memory": training.memory,
+        "growth": lambda: training.growth(2),
+        "deck": lambda: training.deck_scheme(repeats),
     }
     results = {}
     for name, job in jobs.items():
@@ -73,7 +65,7 @@ def main(quick: bool) -> dict:
         "threads": 1,
         "python": platform.python_version(),
     }
-    results["versions"] = {name: version(name) for name in VERSIONS}
+    results["versions"] = {name: version(name) for name in ("torch", *PEERS)}
     return results
 
 
@@ -83,4 +75,5 @@ if __name__ == "__main__":
     quick = parser.parse_args().quick
     results = main(quick)
     if not quick:
-        RESULTS.write_text(json.dumps(results, indent=1) + "\n")
+        text = json.dumps(results, indent=1) + "\n"
+        RESULTS.write_text(text, encoding="utf-8", newline="\n")
