@@ -69,6 +69,15 @@ def test_losses_are_said(results):
     assert any("azula" in sentence for sentence in page.losses(results))
 
 
+def test_what_the_default_grid_loses_is_said_where_a_tuned_one_wins(results):
+    rows = {row["sampler"]: row for row in results["errors"] if row["budget"] == 10}
+    rows["Adams 4, optimised grid"]["w1"], rows["Adams 4"]["w1"] = 1e-9, 1.0
+    said = [sentence for sentence in page.losses(results) if sentence.startswith("At 10 calls")]
+    assert len(said) == 1 and "against 1.00000 here (Adams 4 on the default grid)" in said[0]
+    rows["Adams 4"]["w1"] = 1e-8
+    assert not any(sentence.startswith("At 10 calls") for sentence in page.losses(results))
+
+
 def test_losses_of_the_same_noisy_sampler_are_said(results):
     def said():
         return [
