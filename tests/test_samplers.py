@@ -242,6 +242,32 @@ def test_adams_lowers_its_order_where_errors_would_be_multiplied():
     assert farthest(adams(4, reach=math.inf)) > 30
 
 
+def test_adams_uses_two_values_up_to_its_reach_and_one_beyond():
+    # After a step of h in the angle the line through two values integrates over k to
+    # (k + k^2 / 2h) V - (k^2 / 2h) V_before; a network's errors of 1 in both move the state by the
+    # sizes of these weights, each times c / alpha
+    sde, x = VPSDE(), torch.ones(1, 1)
+    path = sde.path(torch.tensor([0.5, 0.45, 0.38]), x)
+    phi = [math.atan2(t.alpha, t.sigma) for t in path]
+    c = [math.hypot(t.alpha, t.sigma) for t in path]
+    (h, k), v = [b - a for a, b in itertools.pairwise(phi)], [0.3, 0.8]
+    two = [k + k**2 / (2 * h), -(k**2) / (2 * h)]
+    reach = sum(abs(w) * c[i] / path[i].alpha for w, i in zip(two, (1, 0), strict=True))
+
+    def end(reach):
+        index = iter((0, 1))
+
+        def score(x, t):  # V = sigma / (alpha c) (x + c^2 score)
+            i = next(index)
+            return (v[i] * path[i].alpha * c[i] / path[i].sigma - x) / c[i] ** 2
+
+        return list(adams(3, reach=reach)(score, x, path))[-1].item() / c[2]
+
+    corrected = 1 / c[0] + h * (v[0] + v[1]) / 2
+    assert end(reach * (1 + 1e-9)) == pytest.approx(corrected + two[0] * v[1] + two[1] * v[0])
+    assert end(reach * (1 - 1e-9)) == pytest.approx(corrected + k * v[1])
+
+
 def test_adams_beats_the_floor_of_fifty_thousand_points_in_a_dozen_calls():
     # that floor, the mean W1 from 50 000 exact points to their law, is .0138 +- .0003
     sde, target = VPSDE(), deck_mixture()
