@@ -10,7 +10,7 @@ import itertools
 import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from functools import partial
+from functools import cache, partial
 from inspect import isgeneratorfunction, signature
 
 import numpy as np
@@ -19,7 +19,7 @@ from torch import Tensor
 
 from ._checks import require, require_finite, require_type, tqdm, values_can_be_read
 from .score import Score, checked
-from .sde import SDE, Instant, randn_like
+from .sde import SDE, Instant, randn_like, require_consistent
 from .steps import Noise, Step, ddim, euler_maruyama, plus
 
 Solver = Callable[..., Iterator[Tensor]]
@@ -142,19 +142,16 @@ def adams(order: int = 4, scale: float = 1.0, reach: float = 1.0) -> Solver:
     def solve(
         score: Score, x: Tensor, path: list[Instant], noise: Noise | None = None
     ) -> Iterator[Tensor]:
-        alpha, sigma = torch.tensor([(t.alpha, t.sigma) for t in path], dtype=torch.float64).T
-        c = torch.hypot(scale * alpha, sigma)
-        phi, gain = torch.atan2(scale * alpha, sigma), c / (scale * alpha)
-        weights = (
-            _adams_weights(phi, gain, order, reach)
-            * c[1:, None]
-            * _back(sigma * gain / c**2, order)
-        )
+        alpha, sigma = np.array([(t.alpha, t.sigma) for t in path]).T
+        c = np.hypot(scale * alpha, sigma)
+        phi, gain = np.arctan2(scale * alpha, sigma), c / (scale * alpha)
+        weights = _adams_weights(phi, gain, order, reach)
+        weights *= c[1:, None] * _back(sigma * gain / c**2, order)
         us: list[Tensor] = []
         rows = zip(path, (c**2).tolist(), (c[1:] / c[:-1]).tolist(), weights.tolist())
         for t, c_squared, keep, row in rows:
             us = [plus(x, c_squared, score(x, t.now)), *us[: order - 1]]
-            x = keep * x
+            x = plus(x, keep - 1, x)  # keep x
             for weight, u in zip(row, us):
                 x = plus(x, weight, u)
             yield x
@@ -162,13 +159,13 @@ def adams(order: int = 4, scale: float = 1.0, reach: float = 1.0) -> Solver:
     return solve
 
 
-def _back(values: Tensor, n_back: int) -> Tensor:
+def _back(values: np.ndarray, n_back: int) -> np.ndarray:
     """``values[i - j]`` at ``[i, j]``, for the ``n`` intervals of ``n + 1`` instants."""
-    i = torch.arange(len(values) - 1)[:, None] - torch.arange(n_back)
-    return values[i.clamp(min=0)]
+    i = np.arange(len(values) - 1)[:, None] - np.arange(n_back)
+    return values[i.clip(0)]
 
 
-def _adams_weights(phi: Tensor, gain: Tensor, order: int, reach: float) -> Tensor:
+def _adams_weights(phi: np.ndarray, gain: np.ndarray, order: int, reach: float) -> np.ndarray:
     """Weights of the last values of ``V``, latest first, in each step between the angles ``phi``.
 
     A step first takes back the last prediction and corrects it, then predicts: ``(n, order)``.
@@ -176,20 +173,27 @@ def _adams_weights(phi: Tensor, gain: Tensor, order: int, reach: float) -> Tenso
     Args:
         gain: By how much ``V`` errs when a network errs by 1, at each angle.
     """
-    j, i = torch.arange(order), torch.arange(len(phi) - 1)[:, None]
-    nodes, known, counts = _back(phi, order), i >= j, torch.arange(1, order)[:, None, None]
+    j, i = np.arange(order), np.arange(len(phi) - 1)[:, None]
+    nodes, known, counts = _back(phi, order), i >= j, np.arange(1, order)[:, None, None]
     predictions = _integrals(nodes, known & (j < counts), phi[:-1], phi[1:])
-    error = (predictions.abs() * _back(gain, order)).sum(-1)
-    count = (counts[..., 0] * (error <= reach)).amax(0).clamp(min=1)
-    predict = predictions[count - 1, i[:, 0]]
+    error = (abs(predictions) * _back(gain, order)).sum(-1)
+    count = (counts[..., 0] * (error <= reach)).max(0).clip(1)
+    weights = predictions[count - 1, i[:, 0]]
     correct = _integrals(nodes[1:], known[1:] & (j <= count[:-1, None]), phi[:-2], phi[1:-1])
-    weights = predict.clone()
+    correct[:, 1:] -= weights[:-1, :-1]
     weights[1:] += correct
-    weights[1:, 1:] -= predict[:-1, :-1]
     return weights
 
 
-def _integrals(nodes: Tensor, known: Tensor, start: Tensor, end: Tensor) -> Tensor:
+@cache
+def _gauss(n: int) -> tuple[np.ndarray, np.ndarray]:
+    """Gauss's rule on [-1, 1] with ``n`` nodes."""
+    return np.polynomial.legendre.leggauss(n)
+
+
+def _integrals(
+    nodes: np.ndarray, known: np.ndarray, start: np.ndarray, end: np.ndarray
+) -> np.ndarray:
     """Weights with which values at ``nodes`` enter the integral of the polynomial through them.
 
     Args:
@@ -200,16 +204,16 @@ def _integrals(nodes: Tensor, known: Tensor, start: Tensor, end: Tensor) -> Tens
         end: Where they end.
     """
     n = nodes.shape[1]
-    gauss, weights = (torch.as_tensor(v) for v in np.polynomial.legendre.leggauss(n // 2 + 1))
+    gauss, weights = _gauss(n // 2 + 1)
     half = ((end - start) / 2)[:, None]
     at = start[:, None] + half * (1 + gauss)  # where the rule is exact up to the degree n + 1
     # Lagrange's polynomials: over the other nodes l, the products of (at - l) / (node - l)
-    factors = (at[:, None, None] - nodes[:, None, :, None]) / (
-        nodes[:, :, None, None] - nodes[:, None, :, None]
-    )
-    others = known[..., None, :, None] & ~torch.eye(n, dtype=torch.bool)[..., None]
-    values = torch.where(others, factors, 1).prod(-2)
-    return torch.where(known, half * (values @ weights), 0)
+    apart = nodes[:, :, None] - nodes[:, None]
+    apart[apart == 0] = 1  # a node and itself, or one that is not there
+    factors = (at[:, None, None] - nodes[:, None, :, None]) / apart[..., None]
+    others = known[..., None, :, None] & ~np.eye(n, dtype=bool)[..., None]
+    values = np.where(others, factors, 1).prod(-2)
+    return np.where(known, half * (values @ weights), 0)
 
 
 def uniform(sde: SDE, n_steps: int, t_min: float = 1e-3) -> Tensor:
@@ -263,8 +267,9 @@ def _fractions(n_steps: int, t_min: float) -> Tensor:
 
 def _ratios(sde: SDE, t_min: float) -> Tensor:
     """The noise-to-signal ratio at 1 and at ``t_min``."""
-    ends = [sde.at(1.0), sde.at(t_min)]
-    return torch.tensor([t.sigma / t.alpha for t in ends], dtype=torch.float64)
+    require_consistent(sde)
+    ends = torch.tensor([1.0, t_min], dtype=torch.float64)
+    return sde.sigma(ends) / sde.alpha(ends)
 
 
 def _from_one_to(t_min: float, ts: Tensor) -> Tensor:

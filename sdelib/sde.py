@@ -160,7 +160,7 @@ class SDE:
         x = t if x is None else x
         if t.ndim == 0:
             return self._instants(t.reshape(1), x)[0]
-        _require_consistent(self)
+        require_consistent(self)
         columns = (like(c, x) for c in self._formulas(t.double()))
         return Instant._make([*columns, t.to(x), self])
 
@@ -174,26 +174,26 @@ class SDE:
         Raises:
             ValueError: if ``ts`` is not as above or the formulas contradict each other.
         """
-        require_times(ts, "ts")
+        require_tensor("ts", ts)
         require_shape("ts", ts, "n + 1")
         require(len(ts) >= 2, "ts", f"{len(ts)} time", "at least two times")
-        if not (ts.diff() < 0).all():
-            i = int((ts.diff() >= 0).nonzero()[0])
-            got = f"{ts[i].item()} followed by {ts[i + 1].item()}"
-            require(False, "ts", got, "strictly decreasing")
+        times = ts.tolist()
+        for t, s in itertools.pairwise(times):
+            if not t > s:
+                require(False, "ts", f"{t} followed by {s}", "strictly decreasing")
+        require(times[0] <= 1 and times[-1] >= 0, "ts", f"{times[0]} to {times[-1]}", "in [0, 1]")
         return self._instants(ts, x)
 
     def _formulas(self, t: Tensor) -> tuple[Tensor, ...]:
         return t, self.f(t), self.g(t), self.alpha(t), self.sigma(t)
 
     def _instants(self, ts: Tensor, x: Tensor) -> list[Instant]:
-        _require_consistent(self)
+        require_consistent(self)
         columns = torch.stack(self._formulas(ts.double()))
-        finite = columns.isfinite().all(0)
-        if not finite.all():
-            bad = f"others at t = {ts[~finite][0].item():g}"
+        if not columns.isfinite().all():
+            bad = f"others at t = {ts[~columns.isfinite().all(0)][0].item():g}"
             require(False, "f, g, alpha and sigma", bad, "finite")
-        now = ts.double().to(x).unbind()
+        now = columns[0].to(x).unbind()
         return list(map(Instant, *columns.tolist(), now, itertools.repeat(self)))
 
     def drift(self, x: Tensor, t: Tensor) -> Tensor:
@@ -237,7 +237,7 @@ class SDE:
 
         (For VP the paper writes ``N(0, I)``; ``sigma(1)`` differs from 1 by less than 3e-5 there.)
         """
-        _require_consistent(self)
+        require_consistent(self)
         z = torch.randn(shape, generator=generator, dtype=dtype, device=device)
         return like(self.sigma(_one()), z) * z
 
@@ -259,7 +259,7 @@ def _with_slope(function: Callable[[Tensor], Tensor], t: Tensor) -> tuple[Tensor
     return value, slope
 
 
-def _require_consistent(sde: SDE) -> None:
+def require_consistent(sde: SDE) -> None:
     """Refuse formulas that do not belong together, by central differences, once for each SDE."""
     if vars(sde).get("_consistent"):
         return
