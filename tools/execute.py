@@ -1,11 +1,11 @@
 """Execute chapters and store their outputs beside the text.
 
-    python tools/execute.py [chapter ...]        e.g. 07_gaussian_mixture; all when none is named
+    python tools/execute.py [--text] [chapter ...]    e.g. 07_gaussian_mixture; all if none is named
 
 The text `NN_name.md` is the source of truth. Each run gives it the set-up cell below, makes
 `NN_name.ipynb` from it, executes that in a fresh kernel and stores the outputs. Nothing that
 changes from run to run is kept, so a chapter whose code and results did not change is stored byte
-for byte as before.
+for byte as before. With `--text` nothing runs: where words alone have changed, the outputs stay.
 """
 
 from __future__ import annotations
@@ -147,8 +147,25 @@ def execute(path: Path) -> None:
         (BOOK / "_static" / "cover.png").write_bytes(cover)
 
 
+def retell(path: Path) -> None:
+    """Renew the words of a chapter whose code is as it was, and keep the outputs."""
+    nb, stored = (
+        notebook(path.read_text(encoding="utf-8")),
+        nbformat.read(path.with_suffix(".ipynb"), 4),
+    )
+    ran = [cell for cell in stored.cells if cell.cell_type == "code"]
+    code = [cell for cell in nb.cells if cell.cell_type == "code"]
+    if [cell.source for cell in code] != [cell.source for cell in ran]:
+        sys.exit(f"{path.name}: its code has changed, so it must be executed")
+    for new, old in zip(code, ran):
+        new.outputs, new.execution_count = old.outputs, old.execution_count
+    write(path.with_suffix(".ipynb"), nbformat.writes(nb))
+
+
 def main(names: list[str]) -> None:
     """Execute the chapters named, or all of them, and say what each took."""
+    act = retell if "--text" in names else execute
+    names = [name for name in names if name != "--text"]
     os.environ["TQDM_DISABLE"] = "1"  # progress bars are for someone watching
     paths = [BOOK / f"{Path(name).stem}.md" for name in names] or sorted(
         BOOK.glob("[0-9][0-9]_*.md")
@@ -156,7 +173,7 @@ def main(names: list[str]) -> None:
     for path in paths:
         start = time.perf_counter()
         try:
-            execute(path)
+            act(path)
         except CellExecutionError as error:
             sys.exit(f"{path.name}: {error}")
         print(f"{path.stem}: {time.perf_counter() - start:.1f} s", flush=True)
