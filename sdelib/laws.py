@@ -130,7 +130,7 @@ def _interpolate(x: Tensor, nodes: Tensor, values: Tensor) -> Tensor:
 
 
 def tabulate(log_prob: Callable[[Tensor], Tensor], extent: Tensor, n: int = 3000) -> Law:
-    """The law of density proportional to ``exp(log_prob(x))`` on ``n`` equal steps.
+    """The law of density proportional to ``exp(log_prob(x))`` on ``n`` equally spaced nodes.
 
     Args:
         extent: They run from ``-extent`` to ``extent``.
