@@ -71,8 +71,8 @@ def ism_error(score: Score, sde: SDE, x0: Tensor, t: Tensor, z: Tensor) -> Tenso
     r"""The implicit error :math:`\sigma^2 (\lVert s \rVert^2 + 2 \nabla \cdot s)` at :math:`x_t`.
 
     Arguments, shape and errors are those of :func:`dsm_error`, which in the mean over ``x0`` and
-    ``z`` is larger by ``d`` where :math:`E\lVert s \rVert^2` and :math:`E\lvert \nabla \cdot s
-    \rvert` are finite (Hyvarinen 2005, Theorem 1, at each noise level).
+    ``z`` is larger by ``d`` (Hyvarinen 2005, Theorem 1, at each noise level), for every score with
+    finite :math:`E\lVert s \rVert^2` and :math:`E\lvert \nabla \cdot s \rvert`.
     The divergence takes one derivative pass for each of the ``d`` entries of a state; each row of
     the score must be a function of the same row of ``x``, differentiable by autograd.
     """
