@@ -248,6 +248,8 @@ def test_low_discrepancy_times_fill_every_slice_in_random_order():
     assert torch.equal((1000 * u).long().sort().values, torch.arange(1000))
     within = (1000 * u) % 1  # uniform inside its slice too, or the loss would be biased
     assert abs(within.mean() - 0.5) < 6 / math.sqrt(12 * 1000)
+    # the middle of each slice has that mean as well, but not the variance of a uniform number
+    assert abs((within - 0.5).square().mean() - 1 / 12) < 6 / math.sqrt(180 * 1000)
     order = torch.corrcoef(torch.stack([u, torch.arange(1000.0)]))[0, 1]
     # no trend along the batch, so data in a fixed order meet every time
     assert abs(order) < 6 / math.sqrt(1000)
@@ -420,6 +422,9 @@ def run(loss=lambda net: net().sum(), n_steps=1, *args, net=NET, **how):
 
 BAD_VALUES = {
     r"t_min must be inside \(0, 1\), got 0.0": lambda: draw(t_min=0.0),
+    r"t_min must be inside \(0, 1\), got 1.0": lambda: draw(t_min=1.0),
+    r"t_min must be inside \(0, 1\), got 0": lambda: log_normal_times(VPSDE(), HALF, t_min=0),
+    r"t_min must be inside \(0, 1\), got 1": lambda: log_normal_times(VPSDE(), HALF, t_min=1),
     "x0 must be finite everywhere": lambda: draw(x0=torch.full((2, 1), math.nan)),
     "x0 must be at least one datum, got an empty batch": lambda: draw(x0=ZEROS[:0]),
     r"score\(x, t\) must be of shape \(2, 3\), got shape \(2, 1\)": lambda: draw(
