@@ -86,6 +86,14 @@ def test_a_short_transition_is_an_euler_step_also_for_single_states(sde):
     assert t.now.dtype == torch.float32
 
 
+def test_a_variance_that_rounds_below_zero_keeps_its_root_real():
+    # where sigma levels off, its rounding may fall with time; the root of less than 0 is complex
+    t = VESDE().at(1.0)
+    s = t._replace(sigma=math.nextafter(t.sigma, math.inf))
+    r, q = transition(s, t)
+    assert r == 1 and isinstance(q, float) and q < 1e-7 * t.sigma
+
+
 def test_an_instant_is_what_the_formulas_say(sde):
     x, ts = torch.randn(3, 2), torch.tensor([0.9, 0.5, 0.0])
     for t, now in zip(sde.path(ts, x), ts, strict=True):
@@ -271,6 +279,26 @@ def test_half_precision_reaches_as_far_as_its_numbers(sde):
     assert abs(sde.sigma(one) / sde.sigma(one.double()).half() - 1) < 0.02
     assert sde.perturb(torch.ones(4, 2).half(), one)[0].isfinite().all()
     assert sde.prior_sample((4, 2), dtype=torch.float16).isfinite().all()
+
+
+def test_single_precision_keeps_its_digits_near_time_zero(sde):
+    # 1 - exp(-u) in place of -expm1(-u), or log(1 + u) of log1p(u), would lose them all below 1e-7
+    t = torch.tensor([1e-7, 1e-5, 1e-3])
+    small = dict(rtol=1e-5, atol=0, check_dtype=False)
+    written = [sde.sigma] if type(sde).g is SDE.g else [sde.sigma, sde.g]
+    for formula in written:
+        assert_close(formula(t.float()), formula(t.float().double()), **small)
+    ratio = (sde.sigma(t) / sde.alpha(t)).float()
+    assert_close(sde.time_of(ratio), sde.time_of(ratio.double()), **small)
+
+
+def test_instants_of_single_times_have_double_precision(sde):
+    # the formulas see the times in double precision, whatever precision they come in
+    ts, x = torch.tensor([0.9, 0.4, 0.1], dtype=torch.float32), torch.zeros(3, 1)
+    for single, double in zip(sde.path(ts, x), sde.path(ts.double(), x), strict=True):
+        assert single[:5] == double[:5]
+    for single, double in zip(sde.at(ts, x)[:5], sde.at(ts.double(), x)[:5], strict=True):
+        assert torch.equal(single, double)
 
 
 def test_noise_does_not_depend_on_the_memory_layout():
