@@ -567,6 +567,14 @@ def test_reverse_drift_between_sde_and_ode(sde, target):
     assert_close(reverse_drift(score, sde, x, t, eta=0), drift - pull / 2)  # Eq. 13
 
 
+@pytest.mark.parametrize("d", [1, 4])
+def test_the_reverse_drift_gives_each_state_its_own_time(sde, d):
+    # where d is 1 or as large as the batch, g(t) of shape (B,) would broadcast along the wrong axis
+    x, ts, score = torch.randn(4, d), torch.tensor([0.1, 0.3, 0.6, 0.9]), lambda x, t: torch.sin(x)
+    alone = [reverse_drift(score, sde, x[i : i + 1], ts[i], eta=0.5) for i in range(4)]
+    assert_close(reverse_drift(score, sde, x, ts, eta=0.5), torch.cat(alone))
+
+
 @pytest.mark.parametrize("solver", EVERY_SOLVER.values(), ids=EVERY_SOLVER)
 @pytest.mark.parametrize("event, dtype", [((2,), torch.float32), ((1, 8, 8), torch.float64)])
 @pytest.mark.parametrize("batch", [0, 1, 3])
