@@ -375,6 +375,11 @@ def test_from_classes_pools_covariances_and_adds_white_noise():
     assert_close(pooled[1], own.mean(0))
     assert_close(half, (own + pooled) / 2)
     assert_close(own[0], torch.cov(x[::2].T) + 0.7 * torch.eye(3))
+    # a class counts once, however many points it has: with equal shares that would not show
+    own, pooled = (
+        GaussianMixture.from_classes(x, torch.arange(40) % 4 // 3, p).covs for p in (0.0, 1.0)
+    )
+    assert_close(pooled, own.mean(0).expand(2, 3, 3))
 
 
 def test_the_score_is_the_mean_of_the_pulls(target):
