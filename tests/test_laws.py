@@ -37,6 +37,14 @@ def test_distances_of_a_shifted_and_of_a_scaled_normal():
     assert_close(shifted.kolmogorov(target), 2 * stats.norm.cdf(0.05) - 1, rtol=1e-4, atol=0)
 
 
+def test_nodes_without_mass_do_not_ask_for_the_ends_of_a_target():
+    # far out the weights vanish and the levels are 0 and 1, where a mixture has no quantile
+    target = GaussianMixture(torch.ones(1), torch.zeros(1, 1), torch.ones(1, 1))
+    law = tabulate(target.log_prob, torch.tensor(100.0), 4001)
+    assert law.levels[0] == 0 and law.levels[-1] > 1 - 1e-15
+    assert law.wasserstein(target) < 1e-2
+
+
 def test_a_law_can_be_the_target_of_another():
     law = normal_law(torch.tensor(1.0), 4000)
     assert_close(law.wasserstein(law), 0.0, rtol=0, atol=1e-9)
