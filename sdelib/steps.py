@@ -125,9 +125,9 @@ def langevin(
     its neighbours; the paper (App. G) and its code average them over the batch. (The paper's
     ``alpha_i`` is ``r^2`` in its code, a running product in its text.)
 
-    On ``N(0, I)`` the stationary variance is ``1 + snr^2`` in many dimensions. In few it is more,
-    however small the step: where the score vanishes the step has no bound, and ``|x|^2`` has a mean
-    from ``d = 5`` on only.
+    On ``N(0, I)`` the stationary variance is ``1 + snr^2`` in many dimensions (``snr < 1``). In few
+    it is more, however small the step: where the score vanishes the step has no bound, and
+    ``|x|^2`` has a mean from ``d = 5`` on only.
 
     Raises:
         ValueError: if a state has fewer than 5 entries, or the score vanishes at one.
@@ -159,7 +159,7 @@ def annealed_langevin(
     It is :func:`langevin`'s step where the score has the size of the kernel's,
     ``|score| = |z| / sigma_s``, and the schedule of annealed Langevin dynamics (Song and Ermon
     2019, Alg. 1). On a normal law of variance ``v`` the stationary variance is
-    ``v / (1 - e / 2v)``.
+    ``v / (1 - e / 2v)`` for ``e < 2v``; beyond, there is none.
     """
     size = 2 * (snr * s.sigma) ** 2
     for _ in range(n_steps):
