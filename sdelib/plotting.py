@@ -4,10 +4,14 @@ Each function draws on an Axes it is given, so that a chapter composes its own p
 """
 
 import ast
+import base64
 import functools
+import html
 import inspect
+import io
+import json
 import textwrap
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from importlib.resources import files
 from typing import Any
 
@@ -18,6 +22,8 @@ from matplotlib.axes import Axes
 from matplotlib.colors import LinearSegmentedColormap, to_rgb
 from matplotlib_inline.backend_inline import set_matplotlib_formats
 from torch import Tensor
+
+from ._checks import require_shape
 
 BLUE, ORANGE, GREEN, RED, PURPLE = "#3b82c4", "#e07b39", "#3a9d6e", "#c2476b", "#8e6bbf"
 GREY = "#808080"
@@ -46,7 +52,7 @@ def use_style() -> None:
 
 
 def show_source(*objects: Callable | type | property) -> Markdown:
-    """The library's own source, as it is tested; docstrings are left to the page on the library.
+    """The library's own source, as it is tested, but for docstrings and checks of arguments.
 
     Args:
         objects: Functions, methods, properties, classes, or partial applications of them.
@@ -65,18 +71,54 @@ def _listing(item: Any) -> str:
         item = item.fget
     source = textwrap.dedent(inspect.getsource(item))
     lines, dropped = source.splitlines(), set()
-    for node in ast.walk(ast.parse(source)):
-        if not isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef):
-            continue
-        if ast.get_docstring(node) is None or len(node.body) == 1:  # without it there is no body
-            continue
-        first, last = node.body[0].lineno, node.body[0].end_lineno or node.body[0].lineno
+    for aside in _asides(ast.parse(source)):
+        first, last = aside.lineno, aside.end_lineno or aside.lineno
         dropped |= set(range(first, last + 1))
-        if not lines[last].strip():  # the blank line that parts it from what follows
+        if last < len(lines) and not lines[last].strip():  # that parts it from what follows
             dropped.add(last + 1)
     kept = [line for number, line in enumerate(lines, 1) if number not in dropped]
     path = (inspect.unwrap(item).__module__ or "").replace(".", "/")
     return "\n".join(["```python", f"# {path}.py", *kept, "```"])
+
+
+def _asides(tree: ast.Module) -> set[ast.stmt]:
+    """Docstrings, statements that only refuse bad arguments, and what is computed for these."""
+    asides: set[ast.stmt] = set()
+
+    def read(node: ast.AST) -> set[str]:
+        """The names that a node reads outside of asides."""
+        if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Load):
+            return {node.id}
+        rest = [child for child in ast.iter_child_nodes(node) if child not in asides]
+        return set().union(*map(read, rest))
+
+    def is_aside(node: ast.stmt, names: set[str]) -> bool:
+        if isinstance(node, ast.If | ast.For):
+            return asides.issuperset(node.body + node.orelse)
+        if isinstance(node, ast.FunctionDef):
+            return node.name == "__post_init__" and asides.issuperset(node.body)
+        if isinstance(node, ast.Assign) and isinstance(node.targets[0], ast.Name):
+            return node.targets[0].id not in names
+        if isinstance(node, ast.Expr) and isinstance(node.value, ast.Call):
+            return ast.unparse(node.value.func).lstrip("_").startswith("require")
+        docstring = isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant)
+        return docstring or isinstance(node, ast.Raise)
+
+    functions = [node for node in ast.walk(tree) if isinstance(node, ast.FunctionDef)]
+    inside = {child for node in functions for child in ast.walk(node) if child is not node}
+    statements = [node for node in ast.walk(tree) if isinstance(node, ast.stmt)]
+    before = -1
+    while before < len(asides):
+        before, names = len(asides), read(tree)
+        asides |= {
+            node
+            for node in statements
+            if is_aside(node, names) and (node in inside or not isinstance(node, ast.Assign))
+        }
+    for node in functions:  # without a body there is no function
+        if asides.issuperset(node.body) and node.name != "__post_init__":
+            asides.difference_update(node.body)
+    return asides
 
 
 def density_over_time(
@@ -125,3 +167,84 @@ def histogram(
         linewidth=0,
         label=label,
     )
+
+
+class Player:
+    """A film that plays in the rendered book; print, notebooks and tests have a still picture.
+
+    The page needs `player.js`. A notebook shows the still: some frames of the first series.
+
+    Args:
+        series: What to choose from, frames by label: points ``(F, n, 2)``, or pictures
+            ``(F, height, width)`` of numbers in [0, 1].
+        times: The time of each frame, shape ``(F,)``.
+        alt: What is to be seen, in words.
+        extent: Points from ``-extent`` to ``extent`` are shown, in both directions.
+        choice: The name of what the labels are values of.
+        colours: Of the series' points.
+
+    Raises:
+        ValueError: if the frames and times are not of one number.
+    """
+
+    def __init__(
+        self,
+        series: Mapping[str, Tensor],
+        times: Tensor,
+        alt: str,
+        extent: float = 3.0,
+        choice: str = "process",
+        colours: tuple[str, ...] = (ORANGE, BLUE, GREEN),
+    ):
+        for label, frames in series.items():
+            require_shape(f"series[{label!r}]", frames, len(times), "n", "2 or width")
+        self.series, self.times, self.alt, self.extent = series, times, alt, extent
+        self.choice, self.colours = choice, colours
+
+    def _is_points(self, frames: Tensor) -> bool:
+        return frames.shape[2] == 2
+
+    def _bytes(self, frames: Tensor) -> str:
+        """Frames in 8 bits a number, as text."""
+        if self._is_points(frames):
+            scaled = (frames / self.extent).clamp(-1, 1) * 127 + 128
+        else:
+            scaled = frames.clamp(0, 1) * 255
+        return base64.b64encode(scaled.round().to(torch.uint8).numpy().tobytes()).decode()
+
+    def _repr_mimebundle_(self, include: Any = None, exclude: Any = None) -> dict[str, str]:
+        picture = self._still()
+        first = next(iter(self.series.values()))
+        data = {
+            "kind": "points" if self._is_points(first) else "pictures",
+            "shape": list(first.shape),
+            "times": [round(t, 4) for t in self.times.tolist()],
+            "choice": self.choice,
+            "series": [
+                {"label": label, "colour": colour, "frames": self._bytes(frames)}
+                for (label, frames), colour in zip(self.series.items(), self.colours)
+            ],
+        }
+        page = (
+            f'<div class="player" data-player="{html.escape(json.dumps(data))}">'
+            f'<img src="data:image/png;base64,{picture}" alt="{html.escape(self.alt)}"></div>'
+        )
+        return {"text/html": page, "text/plain": self.alt}
+
+    def _still(self, n_frames: int = 5) -> str:
+        """The picture of some frames as base64."""
+        label, frames = next(iter(self.series.items()))
+        fig, axes = plt.subplots(1, n_frames, figsize=(7, 1.6))
+        for ax, i in zip(axes, torch.linspace(0, len(frames) - 1, n_frames).round().int().tolist()):
+            if self._is_points(frames):
+                x, y = frames[i].T.numpy()
+                ax.plot(x, y, ".", markersize=1.2, markeredgewidth=0, color=self.colours[0])
+                ax.set(xlim=(-self.extent, self.extent), ylim=(-self.extent, self.extent))
+            else:
+                ax.imshow(frames[i].numpy(), cmap="gray_r", vmin=0, vmax=1)
+            ax.set(title=f"$t = {self.times[i]:.2g}$", aspect="equal")
+            ax.axis("off")
+        file = io.BytesIO()
+        fig.savefig(file, format="png", metadata={"Software": None})
+        plt.close(fig)
+        return base64.b64encode(file.getvalue()).decode()

@@ -42,6 +42,8 @@ NUMBER = re.compile(
     re.VERBOSE,
 )
 PICTURE_IN_HTML = re.compile(r"data:image/png;base64,([A-Za-z0-9+/=]+)")
+FILM_IN_HTML = re.compile(r"frames&quot;: &quot;([A-Za-z0-9+/=]+)")
+FILM_STEP = 3  # of 255: smaller differences of a film's numbers are not seen
 COLOUR_STEP = 8  # of 255: smaller differences of colour are not seen
 
 
@@ -120,6 +122,15 @@ def picture_difference(stored: str, rerun: str, limit: float, save) -> str:
     return f"figure: {share:.2%} of the ink moved, limit {limit:.2%}; see {places}"
 
 
+def film_difference(stored: str, rerun: str, limit: float) -> str:
+    """Say by how much the frames of two films differ, or return an empty string."""
+    a, b = (np.frombuffer(base64.b64decode(film), np.uint8).astype(int) for film in (stored, rerun))
+    if a.shape != b.shape:
+        return f"film of {len(b)} numbers, stored {len(a)}"
+    share = (abs(a - b) > FILM_STEP).mean()
+    return f"film: {share:.2%} of it moved, limit {limit:.2%}" if share > limit else ""
+
+
 def settled(outputs: list) -> list:
     """The outputs without stderr, and with what was printed in several pieces joined."""
     kept = []
@@ -173,7 +184,12 @@ def part_difference(cell: IPyNbCell, kind: str, stored, rerun) -> str:
         for a, b in zip(*pictures):
             if a != b and (difference := picture_difference(a, b, limits["ink"], save)):
                 return difference
-        stored, rerun = (PICTURE_IN_HTML.sub("", html) for html in (stored, rerun))
+        films = [FILM_IN_HTML.findall(html) for html in (stored, rerun)]
+        for a, b in zip(*films):
+            if a != b and (difference := film_difference(a, b, limits["ink"])):
+                return difference
+        for inside in (PICTURE_IN_HTML, FILM_IN_HTML):
+            stored, rerun = (inside.sub("", html) for html in (stored, rerun))
     return text_difference(stored, rerun, limits["rtol"], limits["atol"])
 
 

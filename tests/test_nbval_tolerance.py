@@ -18,7 +18,7 @@ import nbformat
 import pytest
 from nbclient import NotebookClient
 from nbval.plugin import IPyNbCell
-from nbval_tolerance import part_difference
+from nbval_tolerance import film_difference, part_difference
 from PIL import Image
 
 TESTS = Path(__file__).parent
@@ -179,3 +179,12 @@ def test_a_difference_is_said_where_no_picture_can_be_written(tmp_path):
 
     said = part_difference(cast(IPyNbCell, cell), "image/png", picture(0), picture(20))
     assert said.startswith("figure: 100.00% of the ink moved") and "could not be written" in said
+
+
+def test_films_are_compared_number_by_number():
+    film = bytes(range(200))
+    stored, near = (base64.b64encode(f).decode() for f in (film, bytes(n + 2 for n in film)))
+    far = base64.b64encode(bytes([n + 9 * (n < 20) for n in film])).decode()
+    assert not film_difference(stored, near, 0.02)
+    assert "10.00%" in film_difference(stored, far, 0.02)
+    assert "numbers" in film_difference(stored, base64.b64encode(film[:-1]).decode(), 1.0)

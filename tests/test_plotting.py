@@ -1,15 +1,20 @@
-"""Listings show the code and no docstring; figures show the numbers they are given."""
+"""Listings show the code without docstrings and checks; figures show the numbers given."""
 
 import ast
+import base64
 import functools
+import html
+import json
 import math
+import re
 
 import pytest
 import torch
 from matplotlib import pyplot as plt
 from torch.testing import assert_close
 
-from sdelib.plotting import density_over_time, histogram, show_source
+from sdelib._checks import require, require_type
+from sdelib.plotting import Player, density_over_time, histogram, show_source
 from sdelib.sde import VPSDE
 from sdelib.steps import ancestral
 
@@ -54,7 +59,31 @@ class Documented:
         """Only words: without them there would be no body."""
 
 
+def guarded(x, n):
+    """Words."""
+    require_type("n", n, int, "an integer")
+    allowed = "positive"
+    if n < 1:
+        require(False, "n", n, allowed)
+    for part in x:
+        if part is None:
+            raise ValueError("x must be full")
+    y = n * x
+    if n > 5:
+        y = y + 1
+    return y
+
+
 LISTINGS = {
+    "without checks of arguments, nor what only they read": (
+        guarded,
+        """\
+def guarded(x, n):
+    y = n * x
+    if n > 5:
+        y = y + 1
+    return y""",
+    ),
     "a decorated function": (
         documented,
         """\
@@ -148,3 +177,35 @@ def test_the_density_over_time_is_scaled_at_every_instant(ax):
     x, times = torch.linspace(-3, 3, 11), torch.linspace(1e-3, 1, 11)
     widths = sde.alpha(times) + 2 * sde.sigma(times)
     assert_close(shown, torch.exp(-0.5 * (x[:, None] / widths) ** 2))
+
+
+def film(page):
+    """The film's data and the frames of its first series, as the page reads them."""
+    data = json.loads(html.unescape(re.search(r'data-player="([^"]*)"', page)[1]))
+    raw = base64.b64decode(data["series"][0]["frames"])
+    return data, torch.frombuffer(bytearray(raw), dtype=torch.uint8).reshape(data["shape"])
+
+
+def test_a_film_holds_its_frames():
+    points = torch.linspace(-2, 2, 3 * 5 * 2).reshape(3, 5, 2)
+    times = torch.tensor([1.0, 0.5, 0.0])
+    player = Player({"a": points, "b": -points}, times, "some points", extent=2.5)
+    data, frames = film(player._repr_mimebundle_()["text/html"])
+    assert (data["kind"], data["times"]) == ("points", times.tolist())
+    assert [series["label"] for series in data["series"]] == ["a", "b"]
+    # 127 levels from the middle to the edge
+    assert_close((frames.to(points) - 128) / 127 * 2.5, points, rtol=0, atol=0.51 * 2.5 / 127)
+
+
+def test_a_film_of_pictures_holds_its_frames():
+    pictures = torch.linspace(0, 1, 2 * 4 * 3).reshape(2, 4, 3)
+    page = Player({"a": pictures}, torch.tensor([1.0, 0.0]), "a <square>")._repr_mimebundle_()
+    data, frames = film(page["text/html"])
+    assert data["kind"] == "pictures"
+    assert_close(frames.to(pictures) / 255, pictures, rtol=0, atol=0.51 / 255)
+    assert "alt=&lt;" not in page["text/html"] and "a &lt;square&gt;" in page["text/html"]
+
+
+def test_a_film_needs_a_time_for_each_frame():
+    with pytest.raises(ValueError, match="series"):
+        Player({"a": torch.zeros(3, 5, 2)}, torch.zeros(2), "points")

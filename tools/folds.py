@@ -78,6 +78,12 @@ def is_proof(node: nodes.Node) -> bool:
     return isinstance(node, proof_node)
 
 
+def is_picture(node: nodes.Node) -> bool:
+    """Whether a node is an image or a film."""
+    film = isinstance(node, nodes.raw) and 'class="player"' in node.astext()
+    return film or isinstance(node, nodes.image)
+
+
 def is_fold_mark(node: nodes.Node) -> bool:
     """Whether a node is the comment that folds the rest of its section."""
     return isinstance(node, nodes.raw) and FOLD_MARK.match(node.astext()) is not None
@@ -98,7 +104,7 @@ def fold_cell(node: nodes.container, source: str, metadata: dict) -> None:
     code = node.children[0]
     outputs = node.children[1:]
     printed = [line for line in "\n".join(o.astext() for o in outputs).splitlines() if line.strip()]
-    has_picture = any(list(o.findall(nodes.image)) for o in outputs)
+    has_picture = any(is_picture(n) for o in outputs for n in o.findall())
     hidden = node.attributes.pop("hide_mode", None)
     named = metadata.get("mystnb", {}).get("code_prompt_show")
     says = named or metadata.get("claim", {}).get("says")
@@ -153,4 +159,5 @@ def setup(app: Sphinx) -> dict:
     app.add_node(Fold, html=(visit, depart))
     app.add_post_transform(FoldAway)
     app.add_js_file("folds.js")
+    app.add_js_file("player.js")
     return {"parallel_read_safe": True, "parallel_write_safe": True}

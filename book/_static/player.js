@@ -1,0 +1,117 @@
+/* The one player: turns <div class="player" data-player="..."> with its still picture into a film with a time slider.
+   It plays while it is on screen, and by itself only where the reader's system allows motion. */
+(() => {
+  const still = matchMedia('(prefers-reduced-motion: reduce)');
+  const FRAME = 70; // milliseconds
+
+  function decoded(text) {
+    const raw = atob(text);
+    return Uint8Array.from(raw, c => c.charCodeAt(0));
+  }
+
+  function control(tag, attributes, text = '') {
+    const element = document.createElement(tag);
+    Object.assign(element, attributes);
+    if (text) element.textContent = text;
+    return element;
+  }
+
+  function build(root) {
+    const film = JSON.parse(root.dataset.player);
+    const picture = root.querySelector('img');
+    const [count, rows, columns] = film.shape;
+    const points = film.kind === 'points';
+    film.series.forEach(s => { s.bytes = decoded(s.frames); });
+    let chosen = 0, timer = 0, seen = false, wanted = !still.matches;
+
+    const canvas = control('canvas', { width: 680, height: points ? 680 : Math.round(680 * rows / columns) });
+    canvas.setAttribute('role', 'img');
+    canvas.setAttribute('aria-label', picture.alt);
+    const ink = canvas.getContext('2d');
+    const play = control('button', { type: 'button' });
+    const slider = control('input', { type: 'range', min: 0, max: count - 1, value: still.matches ? count - 1 : 0 });
+    const clock = control('label', {}, 'time ');
+    clock.append(slider);
+    const bar = control('div', { className: 'player-bar' });
+    bar.append(play, clock);
+
+    const name = `player-${Math.random().toString(36).slice(2)}`;
+    if (film.series.length > 1) {
+      const group = control('span', {});
+      group.setAttribute('role', 'radiogroup');
+      group.setAttribute('aria-label', film.choice);
+      film.series.forEach((s, i) => {
+        const radio = control('input', { type: 'radio', name, checked: i === 0 });
+        radio.addEventListener('change', () => { chosen = i; draw(); });
+        const label = control('label', {});
+        label.append(radio, ` ${s.label}`);
+        group.append(label);
+      });
+      bar.append(group);
+    }
+
+    function draw() {
+      const frame = +slider.value, { bytes, colour } = film.series[chosen], size = canvas.width;
+      ink.clearRect(0, 0, size, canvas.height);
+      if (points) {
+        ink.fillStyle = colour;
+        for (let i = 0; i < rows; i++) {
+          const at = (frame * rows + i) * 2;
+          ink.beginPath();
+          ink.arc(size / 2 + (bytes[at] - 128) / 127 * size / 2, size / 2 - (bytes[at + 1] - 128) / 127 * size / 2, 3, 0, 7);
+          ink.fill();
+        }
+      } else {
+        const side = size / columns, dark = document.documentElement.dataset.theme === 'dark';
+        for (let r = 0; r < rows; r++) for (let c = 0; c < columns; c++) {
+          const value = bytes[(frame * rows + r) * columns + c];
+          ink.fillStyle = `rgb(${Array(3).fill(dark ? value : 255 - value)})`;
+          ink.fillRect(Math.floor(c * side), Math.floor(r * side), Math.ceil(side), Math.ceil(side));
+        }
+      }
+      const now = `t = ${film.times[frame].toFixed(3)}`;
+      ink.fillStyle = getComputedStyle(root).color;
+      ink.font = '26px sans-serif';
+      if (points) ink.fillText(now, 16, canvas.height - 18);
+      slider.setAttribute('aria-valuetext', now);
+    }
+    function tick() {
+      if (+slider.value >= count - 1) return pause();
+      slider.value = +slider.value + 1;
+      draw();
+    }
+    function settle() { // what runs follows from what is wanted and what is seen
+      const on = wanted && seen;
+      if (on && !timer) timer = setInterval(tick, FRAME);
+      if (!on && timer) { clearInterval(timer); timer = 0; }
+      play.textContent = wanted ? 'Pause' : 'Play';
+    }
+    function pause() { wanted = false; settle(); }
+    play.addEventListener('click', () => {
+      wanted = !wanted;
+      if (wanted && +slider.value >= count - 1) slider.value = 0;
+      settle();
+    });
+    slider.addEventListener('input', () => { pause(); draw(); });
+
+    picture.hidden = true;
+    picture.classList.add('player-still');
+    root.prepend(canvas);
+    root.append(bar);
+    new IntersectionObserver(entries => { seen = entries.at(-1).isIntersecting; settle(); }, { threshold: 0.4 }).observe(canvas);
+    new MutationObserver(draw).observe(document.documentElement, { attributeFilter: ['data-theme'] });
+    settle();
+    draw();
+  }
+
+  function start() { // a film is unpacked when the reader comes near it
+    const near = new IntersectionObserver(entries => entries.forEach(({ isIntersecting, target }) => {
+      if (!isIntersecting) return;
+      near.unobserve(target);
+      try { build(target); } catch (error) { console.warn('a film stays a still picture:', error); }
+    }), { rootMargin: '600px' });
+    document.querySelectorAll('.player').forEach(root => near.observe(root));
+  }
+  if (document.readyState === 'loading') document.addEventListener('DOMContentLoaded', start);
+  else start();
+})();
