@@ -299,6 +299,16 @@ def test_honest_covariances_may_be_asymmetric_by_rounding():
     assert_close(*values, rtol=1e-5, atol=1e-5)
 
 
+@pytest.mark.parametrize("smallest, allowed", [(-1e-7, True), (-1e-5, False), (-1e-3, False)])
+def test_a_covariance_may_be_indefinite_by_rounding_only(smallest, allowed):
+    cov = 9.0 * torch.diag(torch.tensor([1.0, smallest]))
+    if allowed:
+        tweedie_likelihood(SCORE, SDE, A, Y, 1.0, cov)
+        return
+    with pytest.raises(ValueError, match="cov must be positive semidefinite, got an eigenvalue"):
+        tweedie_likelihood(SCORE, SDE, A, Y, 1.0, cov)
+
+
 def test_a_score_that_answers_in_double_does_not_promote_the_states():
     x, t, wide = torch.randn(3, 2, dtype=torch.float32), torch.tensor(0.5), lambda x, t: -x.double()
     for guided in (add(wide, SCORE), add(SCORE, wide), classifier_free(wide, SCORE, 2.0)):

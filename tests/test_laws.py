@@ -9,7 +9,16 @@ from scipy import stats
 from torch.testing import assert_close
 
 from sdelib.data import deck_mixture
-from sdelib.laws import REACH, Law, _refine, propagate, sampler_law, spread, tabulate
+from sdelib.laws import (
+    REACH,
+    Law,
+    _aliasing,
+    _refine,
+    propagate,
+    sampler_law,
+    spread,
+    tabulate,
+)
 from sdelib.mixtures import GaussianMixture
 from sdelib.samplers import adams, log_linear, reverse, uniform, walk
 from sdelib.score import exact_score
@@ -115,16 +124,14 @@ def test_an_increasing_map_changes_neither_total_variation_nor_kl():
     assert_close(pushed.kl(other_pushed), law.kl(other), rtol=1e-4, atol=0)
 
 
-def test_mass_out_of_reach_counts():
-    half = Law(
-        *(part[1000:] for part in as_law(normal_target(0.0, 1.0), 2001))
-    )  # the right half, of mass 1/2
+@pytest.mark.parametrize("kept", [slice(1000, None), slice(1001)], ids=["right", "left"])
+def test_mass_out_of_reach_counts(kept):
+    target = normal_target(0.0, 1.0)
+    half = Law(*(part[kept] for part in as_law(target, 2001)))  # one half, of mass 1/2
     half = Law(half.x, half.weights / half.weights.sum())
-    assert_close(
-        half.total_variation(normal_target(0.0, 1.0)), 0.5, rtol=0, atol=5e-3
-    )  # half a node at the edge
-    assert as_law(normal_target(0.0, 1.0), 2001).kl(half) == math.inf
-    assert_close(half.kl(normal_target(0.0, 1.0)), math.log(2), rtol=0, atol=2e-2)
+    assert_close(half.total_variation(target), 0.5, rtol=0, atol=5e-3)  # half a node at the edge
+    assert as_law(target, 2001).kl(half) == math.inf
+    assert_close(half.kl(target), math.log(2), rtol=0, atol=2e-2)
 
 
 def test_a_deterministic_step_keeps_the_weights():
@@ -201,6 +208,30 @@ def test_nodes_too_coarse_for_the_noise_are_refused():
         spread(law, law.x, torch.full_like(law.x, 0.1), per_std=5)
     with pytest.raises(ValueError, match="per_std must be larger"):
         sampler_law(exact_score(sde, deck_mixture()), sde, n_steps=10, per_std=1.0, grid=uniform)
+
+
+def test_the_misplaced_mass_is_a_ripple_of_known_size():
+    # a comb of gap h, spread by noise of standard deviation 1, has the density p (1 + 2 exp(-2 (pi
+    # / h)^2) cos(2 pi y / h) + ...) by Poisson's summation
+    y = torch.linspace(-3, 3, 2001)
+    for gap in (2.0, 2.5, 3.0):
+        x = gap * torch.arange(-200, 201)[:, None].double()
+        law = Law(x, torch.softmax(-((x[:, 0] / 40) ** 2) / 2, 0))
+        kernels = torch.distributions.Normal(y[:, None], 1.0).log_prob(x[:, 0]).exp()
+        smooth = torch.distributions.Normal(0.0, math.sqrt(1601)).log_prob(y).exp()
+        ripple = (kernels @ law.weights / smooth - 1).abs().max().item()
+        assert_close(_aliasing(law, x, torch.ones_like(x)), ripple, rtol=0.01, atol=0)
+
+
+@pytest.mark.parametrize("gap, allowed", [(1.1, True), (1.25, False), (3.0, False)])
+def test_no_more_than_a_millionth_of_the_mass_is_misplaced(gap, allowed):
+    law = normal_law(torch.ones(()), 500)
+    std = law.x.diff(dim=0).mean() / gap
+    if allowed:
+        spread(law, law.x, std.expand_as(law.x), per_std=3)
+        return
+    with pytest.raises(ValueError, match="per_std must be larger"):
+        spread(law, law.x, std.expand_as(law.x), per_std=3)
 
 
 def test_a_corrector_of_small_steps_gets_the_nodes_it_needs():

@@ -283,6 +283,32 @@ def test_single_precision_agrees_with_double(target):
     assert_close(single.double(), double, rtol=0, atol=1e-2)
 
 
+def test_each_tolerance_arrives_where_it_belongs(sde, target):
+    x, score, t_min = target.sample(5), exact_score(sde, target), 1e-3
+    one, other = {"rtol": 1e-3, "atol": 1e-7}, {"rtol": 1e-7, "atol": 1e-3}
+    for carry, ends in ((encode, (t_min, 1.0)), (decode, (1.0, t_min))):
+        found = carry(score, sde, x, t_min, **one)
+        assert torch.equal(found, solve_flow(score, sde, x, *ends, None, **one)[0])
+        assert not torch.equal(found, solve_flow(score, sde, x, *ends, None, **other)[0])
+    z, integral, _ = solve_flow(score, sde, x, t_min, 1.0, **one)
+    value = log_likelihood(score, sde, x, t_min, **one)
+    assert torch.equal(value, sde.prior_log_prob(z) + integral)
+    assert not torch.equal(value, log_likelihood(score, sde, x, t_min, **other))
+
+
+def test_relative_and_absolute_tolerance_are_each_kept():
+    # y' = y: the step's length follows rtol for large y, atol for small y
+    def calls(y, rtol, atol):
+        times = []
+        _dormand_prince(
+            lambda t, y: times.append(t) or y, torch.full((1, 1), y), 0.0, 1.0, rtol, atol
+        )
+        return len(times)
+
+    assert calls(1e6, 1e-9, 1e-3) > 2 * calls(1e6, 1e-3, 1e-9)
+    assert calls(1e-6, 1e-9, 1e-15) > 2 * calls(1e-6, 1e-15, 1e-9)
+
+
 def test_a_point_is_solved_as_well_in_company_as_alone():
     # The deck's point is 1.4 standard deviations from its mode; among 10 000 others, steps chosen
     # by the mean of the errors left it, or its worst neighbour, wrong by a hundred tolerances
