@@ -12,7 +12,19 @@ import pytest
 import seeds
 import torch
 import yaml
-from execute import COVER, LEDGER, figure, ledger, notebook, repository, with_setup
+from execute import (
+    CARDS,
+    COVER,
+    FILM,
+    LEDGER,
+    cards,
+    figure,
+    film,
+    ledger,
+    notebook,
+    repository,
+    with_setup,
+)
 
 import sdelib
 
@@ -181,6 +193,11 @@ def test_ledger_is_current_and_its_claims_are_asserted(code_cells):
             assert "assert" in cell.source, (
                 f"a claim is checked by an assertion in its own cell:\n{cell.source}"
             )
+
+
+def test_the_first_page_shows_the_chapters_as_they_are():
+    assert CARDS.read_text(encoding="utf-8") == cards(), "the chapters changed: run `make chapters`"
+    assert FILM.read_text(encoding="utf-8") == film(), "the film changed: run `make chapters`"
 
 
 @pytest.mark.parametrize("chapter", seeds.N_SEEDS)

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import base64
 import hashlib
+import io
 import os
 import re
 import subprocess
@@ -25,10 +26,16 @@ import nbformat
 import yaml
 from nbclient import NotebookClient
 from nbclient.exceptions import CellExecutionError
+from PIL import Image
 
 BOOK = Path(__file__).resolve().parents[1] / "book"
-LEDGER = BOOK / "_ledger.md"  # included by the introduction
+LEDGER = BOOK / "_ledger.md"  # included by the page of all claims
+CARDS = BOOK / "_cards.md"  # included by the introduction, as is
+FILM = BOOK / "_film.html"
+FILMED = "00_from_noise_to_a_face"  # whose last film opens the book
 COVER = "fig-mixture-paths"  # the figure that the README shows
+CARD_PICTURES = BOOK / "_static" / "cards"
+PICTURE = re.compile(r"(?:image/png': '|data:image/png;base64,)([A-Za-z0-9+/=\\n]+)")
 CODE_CELL = re.compile(r"^```\{code-cell\}.*?^```$", re.MULTILINE | re.DOTALL)
 
 
@@ -116,6 +123,53 @@ def ledger() -> str:
     return "\n".join(rows) + "\n"
 
 
+def film() -> str:
+    """The last film of the chapter that is filmed."""
+    nb = nbformat.read(BOOK / f"{FILMED}.ipynb", 4)
+    pages = [
+        out.data["text/html"]
+        for cell in nb.cells
+        for out in cell.get("outputs", [])
+        if 'class="player"' in out.get("data", {}).get("text/html", "")
+    ]
+    return pages[-1] + "\n"
+
+
+def cards() -> str:
+    """A card for each chapter: its first picture, its question, and what it says it takes."""
+    lines = ["::::{grid} 1 2 2 3", ":gutter: 3", ""]
+    for path in sorted(BOOK.glob("[0-9][0-9]_*.ipynb")):
+        nb = nbformat.read(path, 4)
+        words = "\n\n".join(cell.source for cell in nb.cells if cell.cell_type == "markdown")
+        title = re.search(r"^# (.*)$", words, re.MULTILINE)[1]
+        question = words[words.index(title) + len(title) :].strip().split("\n\n")[0]
+        takes = re.search(r"^\*(\w+ minutes)\.(?: (Before: .*?)\.)? ", words, re.MULTILINE)
+        lines += [f":::{{grid-item-card}} {title}", f":link: {path.stem}", ":link-type: doc"]
+        alt = thumbnail(nb, CARD_PICTURES / f"{path.stem[:2]}.png")
+        if alt:
+            lines += [f":img-top: _static/cards/{path.stem[:2]}.png", f":img-alt: {alt}"]
+        lines += ["", question.strip("*")]
+        if takes:
+            lines += ["", "*" + ". ".join(part for part in takes.groups() if part) + ".*"]
+        lines += [":::", ""]
+    return "\n".join([*lines, "::::"]) + "\n"
+
+
+def thumbnail(nb: nbformat.NotebookNode, path: Path) -> str:
+    """Store the notebook's first picture, small; its description, empty if there is none."""
+    for cell in nb.cells:
+        for out in cell.get("outputs", []):
+            page = str(out.get("data", {}))
+            if found := PICTURE.search(page):
+                picture = Image.open(io.BytesIO(base64.b64decode(found[1])))
+                picture.thumbnail((480, 300))
+                path.parent.mkdir(exist_ok=True)
+                picture.quantize(64, method=Image.Quantize.FASTOCTREE).save(path, optimize=True)
+                alt = cell.metadata.get("mystnb", {}).get("image", {}).get("alt")
+                return alt or re.search(r'alt="([^"]*)"', page)[1]
+    return ""
+
+
 def write(path: Path, text: str) -> None:
     """Write a text file that is the same on every system."""
     path.write_text(text.removesuffix("\n") + "\n", encoding="utf-8", newline="\n")
@@ -177,7 +231,8 @@ def main(names: list[str]) -> None:
         except CellExecutionError as error:
             sys.exit(f"{path.name}: {error}")
         print(f"{path.stem}: {time.perf_counter() - start:.1f} s", flush=True)
-    write(LEDGER, ledger())
+    for path, made in (LEDGER, ledger), (CARDS, cards), (FILM, film):
+        write(path, made())
 
 
 if __name__ == "__main__":

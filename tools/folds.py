@@ -158,6 +158,6 @@ def setup(app: Sphinx) -> dict:
     """Register the fold with Sphinx."""
     app.add_node(Fold, html=(visit, depart))
     app.add_post_transform(FoldAway)
-    app.add_js_file("folds.js")
-    app.add_js_file("player.js")
+    for name in ("folds.js", "player.js", "ledger.js"):
+        app.add_js_file(name)
     return {"parallel_read_safe": True, "parallel_write_safe": True}

@@ -1,0 +1,86 @@
+"""What folds away in the rendered pages, and under which line."""
+
+import pytest
+from docutils import nodes
+from folds import TITLE, Fold, fold_cell, is_preparation, shortened
+
+CHECK = "gap = 1e-12\nprint(gap)\nassert gap < 1e-10"
+
+
+def cell(source, *outputs):
+    """A code cell as the notebooks' reader builds it."""
+    code = nodes.container("", nodes.literal_block(source, source), nb_element="cell_code_source")
+    node = nodes.container("", code, nb_element="cell_code")
+    if outputs:
+        node += nodes.container("", *outputs, nb_element="cell_code_output")
+    return node
+
+
+def text(*lines):
+    return nodes.literal_block("\n".join(lines), "\n".join(lines))
+
+
+def picture():
+    return nodes.image(uri="a.png", alt="a picture")
+
+
+def listing(n):
+    return "show_source(one, two)", text(*["x = 1"] * n)
+
+
+CASES = {  # source, outputs, metadata -> kind and title of the fold, and whether outputs fold too
+    "a check": ((CHECK, text("gap  1e-12")), {}, ("checked", "Checked: gap 1e-12", True)),
+    "a claim": (
+        (CHECK, text("1e-12")),
+        {"claim": {"says": "It holds"}},
+        ("checked", "Checked: It holds", True),
+    ),
+    "a check that prints nothing": ((CHECK,), {}, ("checked", "Checked: as the text says", True)),
+    "a check with a table": (
+        (CHECK, text("a", "b", "c")),
+        {},
+        ("checked", "Code and checks", False),
+    ),
+    "a check with a figure": ((CHECK, picture()), {}, ("code", "Code of the figure", False)),
+    "imports": (("import a\nimport b\nimport c\nuse_style()",), {}, ("code", "Imports", True)),
+    "a long listing": (listing(40), {}, ("listing", "Source: `one`, `two`", True)),
+    "a film": (
+        ("Player(x)", nodes.raw("", '<div class="player"></div>', format="html")),
+        {},
+        ("code", "Code of the figure", False),
+    ),
+}
+
+
+@pytest.mark.parametrize("parts, metadata, wanted", CASES.values(), ids=CASES)
+def test_what_a_cell_folds_under(parts, metadata, wanted):
+    node = cell(*parts)
+    fold_cell(node, parts[0], metadata)
+    (fold,) = node.findall(Fold)
+    whole = len(node.children) == 1
+    assert (fold["kind"], fold["title"], whole) == wanted
+
+
+@pytest.mark.parametrize("source", ["x = f(2)\nprint(x)", "import a\nx = f(2)"])
+def test_code_that_teaches_stays_in_view(source):
+    node = cell(source, text("2"))
+    fold_cell(node, source, {})
+    assert not list(node.findall(Fold))
+
+
+def test_a_short_listing_stays_in_view_and_its_call_goes():
+    source, output = listing(8)
+    node = cell(source, output)
+    fold_cell(node, source, {})
+    assert not list(node.findall(Fold))
+    assert "show_source" not in node.astext()
+
+
+def test_a_definition_among_imports_is_no_preparation():
+    assert not is_preparation("import a\nimport b\nimport c\ndef f():\n    return 1")
+
+
+def test_a_title_is_one_line_that_fits():
+    assert shortened("a   b\n c") == "a b c"
+    assert len(shortened("word " * 100)) <= TITLE
+    assert shortened("word " * 100).endswith("word …")
