@@ -6,7 +6,8 @@ INSTALLED := .venv/.installed
 PIP_INSTALL := pip install --quiet --disable-pip-version-check
 
 .DEFAULT_GOAL := help
-.PHONY: help book test lint format chapters seeds weights learn-table picture bench profile clean
+# PAGES: pages to open, and --shots FOLDER
+.PHONY: help book test test-pages lint format chapters seeds weights learn-table picture bench profile clean
 
 help: ## list what can be made
 	@grep -E '^[a-z-]+:.*##' Makefile | sed -E 's/^([a-z-]+):.*## /  make \1\t/' | expand -t 18
@@ -49,6 +50,11 @@ weights: $(INSTALLED) ## train the three experiments and store their weights in 
 bench: $(INSTALLED) .venv-bench/.installed ## time the library and its peers; QUICK=1: only see it run
 	.venv-bench/bin/python benchmarks/run.py $(if $(QUICK),--quick)
 	$(if $(QUICK),,$(BIN)/python benchmarks/page.py)
+
+test-pages: ## open every built page in headless Chromium: see tests/browser/check_pages.mjs
+	@command -v npm chromium > /dev/null || { echo "This needs npm and chromium."; exit 1; }
+	npm install --silent --prefix _build/browser playwright-core@1.65.1 axe-core@4.14.1
+	NODE_PATH=_build/browser/node_modules node tests/browser/check_pages.mjs $(PAGES)
 
 profile: $(INSTALLED) ## list the slowest cells and tests
 	$(BIN)/pytest --nbval -q --durations=40 --durations-min=0.5

@@ -175,11 +175,23 @@ def on_digits(seed):
 
 
 def table(title, rows):
-    """Rows of numbers as Markdown."""
-    print(f"\n## {title}\n\n| | " + " | ".join(rows[0][1]) + " |")
-    print("|---" * (1 + len(rows[0][1])) + "|")
-    for name, row in rows:
-        print(f"| {name} | " + " | ".join(f"{value:.4g}" for value in row.values()) + " |")
+    """Print rows of numbers as Markdown, each as soon as it is measured."""
+    for i, (name, row) in enumerate(rows):
+        if i == 0:
+            print(
+                f"\n## {title}\n\n| | " + " | ".join(row) + " |\n" + "|---" * (1 + len(row)) + "|"
+            )
+        values = " | ".join(f"{value:.4g}" for value in row.values())
+        print(f"| {name} | {values} |", flush=True)
+
+
+def rows_of_sets(draws, seeds):
+    """The rows of the small sets."""
+    for draw, seed in itertools.product(draws, seeds):
+        row, model = on_set(draw, seed)
+        row["allowed"] = TARGET * max(1.0, row["copies"])
+        row["far"] = far(model) if draw is not deck else 0
+        yield f"{draw.__name__}, seed {seed}", row
 
 
 def main():
@@ -195,17 +207,10 @@ def main():
     draws = [draw for draw in SETS if draw.__name__ in chosen.sets]
     print("# What `learn` reaches\n\nMade by `make learn-table`; one thread. Distances in floors.")
     if "sets" in chosen.parts:
-        rows = []
-        for draw in draws:
-            for seed in chosen.seeds:
-                row, model = on_set(draw, seed)
-                row["allowed"] = TARGET * max(1.0, row["copies"])
-                row["far"] = far(model) if draw is not deck else 0
-                rows.append((f"{draw.__name__}, seed {seed}", row))
-        table("Sets of 5000 points", rows)
+        table("Sets of 5000 points", rows_of_sets(draws, chosen.seeds))
     if "units" in chosen.parts:
         ways = [(1.0, 0.0), (0.01, 0.0), (0.01, 500.0), (100.0, 500.0)]
-        rows = [(f"x {a:g} + {b:g}", on_set(draws[0], 0, a, b)[0]) for a, b in ways]
+        rows = ((f"x {a:g} + {b:g}", on_set(draws[0], 0, a, b)[0]) for a, b in ways)
         table(f"{draws[0].__name__} in other units", rows)
     for part, measure, title in (
         ("classes", on_classes, "Three labelled classes, 5000 points"),
@@ -213,7 +218,7 @@ def main():
         ("digits", on_digits, "Digits, 1197 images"),
     ):
         if part in chosen.parts:
-            table(title, [(f"seed {seed}", measure(seed)) for seed in chosen.seeds])
+            table(title, ((f"seed {seed}", measure(seed)) for seed in chosen.seeds))
 
 
 if __name__ == "__main__":

@@ -1,19 +1,25 @@
 // Open every built page in a headless browser, wide and narrow, light and dark, and fail on anything a reader would
 // stumble over: a request that leaves the machine, a console error, mathematics left unrendered or in error, an image that
-// is missing or has no alternative text, a page that scrolls sideways.
+// is missing or has no alternative text, a page that scrolls sideways, whatever axe finds, a formula that stops the Tab
+// key, a film that does not play, a switch that does not open the folds; and a chapter that is too long: see LIMITS.
 //
-//   make book
-//   npm install --prefix "$TOOLS" playwright-core          any folder outside the repository, with chromium installed
-//   NODE_PATH="$TOOLS/node_modules" node tests/browser/check_pages.mjs [--shots FOLDER] [page ...]
+//   make test-pages                                        after `make book`; it needs npm and chromium
+//   make test-pages PAGES="--shots FOLDER 07_gaussian_mixture"
 //
-// A page is named by its stem (07_gaussian_mixture); without names every page is opened. With --shots, full-page pictures
-// are written to FOLDER. CHROMIUM names the browser's program where it is not /usr/bin/chromium.
+// A page is named by its stem; without names every page is opened. With --shots, full-page pictures are written to FOLDER.
+// CHROMIUM names the browser's program where it is not /usr/bin/chromium.
 import { createRequire } from 'node:module';
-import { mkdirSync, readdirSync } from 'node:fs';
+import { mkdirSync, readFileSync, readdirSync } from 'node:fs';
 import { basename, join, resolve } from 'node:path';
 import { fileURLToPath, pathToFileURL } from 'node:url';
 
-const { chromium } = createRequire(import.meta.url)('playwright-core'); // require, unlike import, honours NODE_PATH
+const require = createRequire(import.meta.url); // unlike import it honours NODE_PATH
+const { chromium } = require('playwright-core');
+const axe = readFileSync(require.resolve('axe-core/axe.min.js'), 'utf8');
+
+// For a chapter with its folds shut, at 1280 x 900: screens, visible words, and in screens the place of the first picture
+// and the longest stretch without one.
+const LIMITS = { screens: 12, words: 2000, first: 1.5, gap: 3 };
 
 const args = process.argv.slice(2);
 const shotsAt = args.indexOf('--shots');
@@ -50,6 +56,38 @@ function inspect() { // runs inside the page
   return found;
 }
 
+function measure() { // a chapter as a reader meets it
+  const article = document.querySelector('article');
+  const shown = el => el.checkVisibility() && !el.closest('details:not([open]) > :not(summary)');
+  const { top, height } = article.getBoundingClientRect();
+  const pictures = [...article.querySelectorAll('img, canvas, .schematic svg')].filter(shown)
+    .map(el => el.getBoundingClientRect()).filter(box => box.height > 60).map(box => (box.top - top) / 900);
+  let words = 0;
+  const texts = document.createTreeWalker(article, NodeFilter.SHOW_TEXT);
+  while (texts.nextNode()) {
+    const el = texts.currentNode.parentElement;
+    if (!el.closest('pre, mjx-container, script, style, summary, .cell_output') && shown(el))
+      words += texts.currentNode.textContent.split(/\s+/).filter(Boolean).length;
+  }
+  const stops = [0, ...pictures, height / 900];
+  const gap = Math.max(...stops.slice(1).map((y, i) => y - stops[i]));
+  return { screens: height / 900, words, first: pictures[0] ?? Infinity, gap };
+}
+
+async function formulasAmongStops(page) {
+  let formulas = 0;
+  for (let i = 0; i < 600; i++) {
+    await page.keyboard.press('Tab');
+    const where = await page.evaluate(() => {
+      const el = document.activeElement;
+      return el === document.body ? 'end' : el.closest('span.math') ? 'formula' : 'other';
+    });
+    if (where === 'end' && i) break;
+    formulas += where === 'formula';
+  }
+  return formulas;
+}
+
 let problems = 0;
 for (const file of pages) {
   for (const colorScheme of ['light', 'dark']) {
@@ -64,6 +102,34 @@ for (const file of pages) {
       await page.evaluate(() => globalThis.MathJax?.startup?.promise);
       await page.waitForTimeout(200); // the theme's own scripts settle
       found.push(...await page.evaluate(inspect));
+      await page.evaluate(axe);
+      const { violations } = await page.evaluate(() => globalThis.axe.run());
+      for (const v of violations) found.push(`axe: ${v.id}, ${v.nodes.length} times, first at ${v.nodes[0].target}`);
+      if (width === 1280 && colorScheme === 'light') {
+        if (/^\d\d_/.test(file)) {
+          const measured = await page.evaluate(measure);
+          for (const [what, limit] of Object.entries(LIMITS))
+            if (measured[what] > limit) found.push(`${what}: ${measured[what].toFixed(1)}, at most ${limit}`);
+        }
+        const formulas = await formulasAmongStops(page);
+        if (formulas) found.push(`the Tab key stops at ${formulas} formulas`);
+        const films = page.locator('.player');
+        for (let i = 0; i < await films.count(); i++) {
+          await films.nth(i).scrollIntoViewIfNeeded();
+          const slider = films.nth(i).locator('input[type=range]');
+          await slider.waitFor({ timeout: 5000 });
+          await slider.evaluate(el => { el.value = 0; });
+          const button = films.nth(i).getByRole('button');
+          if (await button.textContent() === 'Play') await button.click();
+          await page.waitForTimeout(700);
+          if (!(+await slider.inputValue() > 0)) found.push('a film does not play');
+        }
+        const shut = () => page.locator('details.fold:not([open])').count();
+        if (await shut()) {
+          await page.getByRole('button', { name: 'Show everything' }).click();
+          if (await shut()) found.push('the switch leaves folds shut');
+        }
+      }
       // A print or a dropdown shows what is folded; look again with everything open.
       await page.evaluate(() => {
         document.querySelectorAll('details').forEach(d => { d.open = true; });
