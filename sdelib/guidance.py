@@ -104,7 +104,7 @@ def tweedie_likelihood(
     mean is right, :func:`~sdelib.score.denoise`; its covariance is what it would be if the data
     were normal with covariance ``cov``,
     :math:`(\mathrm{cov}^{-1} + \tfrac{\alpha^2}{\sigma^2} I)^{-1}`. For such data the result is
-    exact, otherwise biased. A multiple of the identity gives the method of Song et al. (2023,
+    exact, otherwise biased. A multiple of the identity gives the likelihood of Song et al. (2023,
     Pi-GDM), zero that of Chung et al. (2023, DPS, here without their tuned step), which forgets
     that ``x_0`` is uncertain.
 
