@@ -32,8 +32,13 @@ CASES = {  # source, outputs, metadata -> kind and title of the fold, and whethe
     "a check": ((CHECK, text("gap  1e-12")), {}, ("checked", "Checked: gap 1e-12", True)),
     "a claim": (
         (CHECK, text("1e-12")),
-        {"claim": {"says": "It holds"}},
+        {"claim": {"says": "It holds", "verdict": "verified"}},
         ("checked", "Checked: It holds", True),
+    ),
+    "a claim that fails": (
+        (CHECK, text("1e-12")),
+        {"claim": {"says": "It holds", "verdict": "contradicted"}},
+        ("checked", "Contradicted: It holds", True),
     ),
     "a check that prints nothing": ((CHECK,), {}, ("checked", "Checked: as the text says", True)),
     "a check with a table": (

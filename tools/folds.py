@@ -3,9 +3,9 @@
 The rules, so that no cell needs a tag of its own:
 
 - a proof folds under *Proof*;
-- a cell with an `assert` folds under *Checked: ...*, which is the cell's claim, or else the first
-  line that it printed, the number beside its bound; where it printed a table or drew a figure, that
-  stays in view and the code folds;
+- a cell with an `assert` folds under *Checked: ...* (or under another verdict), which is the cell's
+  claim, or else the first line that it printed, the number beside its bound; where it printed a
+  table or drew a figure, that stays in view and the code folds;
 - imports, the code of figures, cells tagged `hide-input` and listings of many lines fold as well;
 - a section whose heading is followed by `<!-- fold: what it holds -->` folds under these words.
 
@@ -108,7 +108,9 @@ def fold_cell(node: nodes.container, source: str, metadata: dict) -> None:
     has_picture = any(is_picture(n) for o in outputs for n in o.findall())
     hidden = node.attributes.pop("hide_mode", None)
     named = metadata.get("mystnb", {}).get("code_prompt_show")
-    says = named or metadata.get("claim", {}).get("says")
+    claim = metadata.get("claim", {"says": "", "verdict": "verified"})
+    says = named or claim["says"]
+    word = "Checked" if named or claim["verdict"] == "verified" else claim["verdict"].capitalize()
     if source.startswith("show_source("):
         names = ", ".join(f"`{name.strip()}`" for name in source[12:-1].split(","))
         lines = "\n".join(o.astext() for o in outputs).count("\n")
@@ -119,9 +121,9 @@ def fold_cell(node: nodes.container, source: str, metadata: dict) -> None:
     elif "assert " in source and not has_picture:
         if len(printed) < TABLE:
             says = says or (printed[0].strip() if printed else "as the text says")
-            wrap(node.children[:], "checked", f"Checked: {shortened(says)}")
+            wrap(node.children[:], "checked", f"{word}: {shortened(says)}")
         else:
-            wrap([code], "checked", f"Checked: {shortened(says)}" if says else "Code and checks")
+            wrap([code], "checked", f"{word}: {shortened(says)}" if says else "Code and checks")
     elif has_picture:
         wrap([code], "code", named or "Code of the figure")
     elif is_preparation(source):
