@@ -11,7 +11,7 @@
     for (let el = element; el; el = el.parentElement) if (el.tagName === 'DETAILS') el.open = true;
   }
   function arrive() {
-    const target = location.hash && document.getElementById(decodeURIComponent(location.hash.slice(1)));
+    const target = location.hash ? document.getElementById(decodeURIComponent(location.hash.slice(1))) : null;
     if (!target?.closest('details')) return;
     reveal(target);
     target.scrollIntoView();
@@ -21,8 +21,8 @@
     folds().forEach(d => { d.open = all; });
   }
   function addSwitch() {
-    const place = document.querySelector('.article-header-buttons');
-    if (!place || !folds().length) return;
+    const bar = document.querySelector('.article-header-buttons'), heading = document.querySelector('article h1');
+    if (!bar || !heading || !folds().length) return;
     const button = document.createElement('button');
     button.type = 'button';
     button.className = 'btn btn-sm fold-switch';
@@ -34,7 +34,8 @@
       remember(everything);
       button.setAttribute('aria-pressed', everything);
     });
-    place.prepend(button);
+    if (matchMedia('(max-width: 600px)').matches) heading.after(button); // the bar has no room for it
+    else bar.prepend(button);
   }
 
   document.documentElement.classList.add('folding'); // the style sheet hides what is about to close

@@ -103,10 +103,10 @@ for (const file of pages) {
       await page.waitForTimeout(200); // the theme's own scripts settle
       found.push(...await page.evaluate(inspect));
       await page.evaluate(axe);
-      const { violations } = await page.evaluate(() => globalThis.axe.run());
+      const { violations } = await page.evaluate(() => globalThis.axe.run({ preload: false }));
       for (const v of violations) found.push(`axe: ${v.id}, ${v.nodes.length} times, first at ${v.nodes[0].target}`);
       if (width === 1280 && colorScheme === 'light') {
-        if (/^\d\d_/.test(file)) {
+        if (/^\d\d_/.test(file) && !file.startsWith('12_')) { // that one is a list
           const measured = await page.evaluate(measure);
           for (const [what, limit] of Object.entries(LIMITS))
             if (measured[what] > limit) found.push(`${what}: ${measured[what].toFixed(1)}, at most ${limit}`);
