@@ -14,7 +14,9 @@ document.addEventListener('DOMContentLoaded', () => {
     e.setAttribute('aria-label', 'Book');
   });
   all('.citation-list, .citation-list > [role], .citation-list a[role]', e => e.removeAttribute('role'));
-  all('th:empty', e => { e.outerHTML = e.outerHTML.replace(/^<th/, '<td').replace(/th>$/, 'td>'); });
+  all('th', e => {
+    if (!e.textContent.trim()) e.replaceWith(document.createElement('td'));
+  });
   all('dl.field-list > dd, dl.field-list > dt', e => e.removeAttribute('role'));
   const narrow = () => all('span.math, div.math, mjx-container, .bd-content pre, .pst-scrollable-table-container', e => {
     if (e.scrollWidth > e.clientWidth + 1 && getComputedStyle(e).overflowX !== 'visible') e.tabIndex = 0;
