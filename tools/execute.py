@@ -164,7 +164,7 @@ def thumbnail(nb: nbformat.NotebookNode, path: Path) -> str:
                 picture = Image.open(io.BytesIO(base64.b64decode(found[1])))
                 picture.thumbnail((480, 300))
                 path.parent.mkdir(exist_ok=True)
-                picture.quantize(64, method=Image.Quantize.FASTOCTREE).save(path, optimize=True)
+                picture.quantize(256, method=Image.Quantize.FASTOCTREE).save(path, optimize=True)
                 alt = cell.metadata.get("mystnb", {}).get("image", {}).get("alt")
                 return alt or re.search(r'alt="([^"]*)"', page)[1]
     return ""
