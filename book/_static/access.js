@@ -17,10 +17,25 @@ document.addEventListener('DOMContentLoaded', () => {
   all('th', e => {
     if (!e.textContent.trim()) e.replaceWith(document.createElement('td'));
   });
-  all('dl.field-list > dd, dl.field-list > dt', e => e.removeAttribute('role'));
-  const narrow = () => all('span.math, div.math, mjx-container, .bd-content pre, .pst-scrollable-table-container', e => {
+  all('dt.sig dl', list => { // the lines of a long signature, which define nothing
+    const lines = [...list.children].map(item => {
+      const line = document.createElement('div');
+      line.style.marginLeft = '2rem';
+      line.append(...item.childNodes);
+      return line;
+    });
+    const box = document.createElement('div');
+    box.append(...lines);
+    list.replaceWith(box);
+  });
+  const narrow = () => all('span.math, div.math, mjx-container, dt.sig, .bd-content pre, .pst-scrollable-table-container', e => {
     if (e.scrollWidth > e.clientWidth + 1 && getComputedStyle(e).overflowX !== 'visible') e.tabIndex = 0;
   });
-  (globalThis.MathJax?.startup?.promise ?? Promise.resolve()).then(narrow);
-  addEventListener('load', () => globalThis.MathJax?.startup?.promise?.then(narrow));
+  const named = () => all('th:has(mjx-container)', e => { // a formula alone is no name to everyone
+    const words = document.createElement('span');
+    words.className = 'visually-hidden';
+    words.textContent = e.textContent.trim();
+    e.prepend(words);
+  });
+  addEventListener('load', () => globalThis.MathJax?.startup?.promise?.then(() => { narrow(); named(); }));
 });
