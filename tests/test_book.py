@@ -127,6 +127,14 @@ def test_no_path_of_one_machine(chapter, code_cells):
     assert not [m[0] for part in [text, *printed] if (m := MACHINE_PATH.search(part))]
 
 
+def test_no_address_in_an_output(code_cells):
+    """Where an object lies in memory changes from run to run."""
+    shown = [
+        out.get("data", {}).get("text/plain", "") for cell in code_cells for out in cell.outputs
+    ]
+    assert not [text for text in shown if re.search(r"\b0x[0-9a-f]{6,}", text)]
+
+
 def test_table_of_contents_lists_what_there_is():
     toc = yaml.safe_load((ROOT / "_toc.yml").read_text(encoding="utf-8"))
     parts = toc.get("parts", [toc])
