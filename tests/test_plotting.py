@@ -187,7 +187,7 @@ def film(page):
 
 
 def test_a_film_holds_its_frames():
-    points = torch.linspace(-2, 2, 3 * 5 * 2).reshape(3, 5, 2)
+    points = torch.linspace(-2.5, 2.5, 3 * 5 * 2).reshape(3, 5, 2)  # to the very edge
     times = torch.tensor([1.0, 0.5, 0.0])
     player = Player({"a": points, "b": -points}, times, "some points", extent=2.5)
     data, frames = film(player._repr_mimebundle_()["text/html"])

@@ -9,6 +9,7 @@ import torch
 from scipy import integrate
 from torch.testing import assert_close
 
+from sdelib.samplers import log_snr
 from sdelib.sde import (
     SDE,
     VESDE,
@@ -268,9 +269,22 @@ def test_formulas_that_do_not_belong_together_are_refused_at_every_door(sde, err
         lambda: sde.at(0.5),
         lambda: sde.path(torch.tensor([1.0, 0.5]), torch.zeros(1, 1)),
         lambda: sde.prior_sample((2, 1)),
+        lambda: log_snr(sde, 4),
     ):
         with pytest.raises(error, match=message):
             use()
+
+
+class Hole(JustVP):
+    """A process whose formulas fail at one time that the first look does not meet."""
+
+    def sigma(self, t):
+        return super().sigma(t).masked_fill(t == 0.27, math.nan)
+
+
+def test_a_formula_without_a_value_is_named_with_its_time():
+    with pytest.raises(ValueError, match="f, g, alpha and sigma must be finite.* at t = 0.27"):
+        Hole().path(torch.tensor([0.5, 0.27, 0.1], dtype=torch.float64), BATCH)
 
 
 def test_half_precision_reaches_as_far_as_its_numbers(sde):
@@ -354,6 +368,7 @@ BATCH = torch.zeros(5, 2)
         ),
         (lambda: VPSDE().path(torch.tensor([0.5]), BATCH), "ts must be at least two times"),
         (lambda: VPSDE().path(torch.tensor([2.0, 1.0]), BATCH), r"ts must be in \[0, 1\]"),
+        (lambda: VPSDE().path(torch.tensor([1.0, -0.5]), BATCH), r"ts must be in \[0, 1\]"),
         (lambda: VPSDE().path(torch.tensor(1.0), BATCH), r"ts must be of shape \(n \+ 1,\)"),
         (
             lambda: like(torch.zeros(4), torch.zeros(3, 4)),
