@@ -145,9 +145,8 @@ def cards() -> str:
         question = words[words.index(title) + len(title) :].strip().split("\n\n")[0]
         takes = re.search(r"^\*(\w+ minutes)\.(?: (Before: .*?)\.)? ", words, re.MULTILINE)
         lines += [f":::{{grid-item-card}} {title}", f":link: {path.stem}", ":link-type: doc"]
-        alt = thumbnail(nb, CARD_PICTURES / f"{path.stem[:2]}.png")
-        if alt:
-            lines += [f":img-top: _static/cards/{path.stem[:2]}.png", f":img-alt: {alt}"]
+        if found := first_picture(nb):
+            lines += [f":img-top: _static/cards/{path.stem[:2]}.png", f":img-alt: {found[1]}"]
         lines += ["", question.strip("*")]
         if takes:
             lines += ["", "*" + ". ".join(part for part in takes.groups() if part) + ".*"]
@@ -155,19 +154,26 @@ def cards() -> str:
     return "\n".join([*lines, "::::"]) + "\n"
 
 
-def thumbnail(nb: nbformat.NotebookNode, path: Path) -> str:
-    """Store the notebook's first picture, small; its description, empty if there is none."""
+def first_picture(nb: nbformat.NotebookNode) -> tuple[bytes, str] | None:
+    """The notebook's first picture, a figure or the still of a film, and its description."""
     for cell in nb.cells:
         for out in cell.get("outputs", []):
             page = str(out.get("data", {}))
             if found := PICTURE.search(page):
-                picture = Image.open(io.BytesIO(base64.b64decode(found[1])))
-                picture.thumbnail((480, 300))
-                path.parent.mkdir(exist_ok=True)
-                picture.quantize(256, method=Image.Quantize.FASTOCTREE).save(path, optimize=True)
                 alt = cell.metadata.get("mystnb", {}).get("image", {}).get("alt")
-                return alt or re.search(r'alt="([^"]*)"', page)[1]
-    return ""
+                return base64.b64decode(found[1]), alt or re.search(r'alt="([^"]*)"', page)[1]
+    return None
+
+
+def draw_cards() -> None:
+    """Store each chapter's first picture, small."""
+    CARD_PICTURES.mkdir(exist_ok=True)
+    for path in BOOK.glob("[0-9][0-9]_*.ipynb"):
+        if found := first_picture(nbformat.read(path, 4)):
+            picture = Image.open(io.BytesIO(found[0]))
+            picture.thumbnail((480, 300))
+            small = picture.quantize(256, method=Image.Quantize.FASTOCTREE)
+            small.save(CARD_PICTURES / f"{path.stem[:2]}.png", optimize=True)
 
 
 def write(path: Path, text: str) -> None:
@@ -203,10 +209,8 @@ def execute(path: Path) -> None:
 
 def retell(path: Path) -> None:
     """Renew the words of a chapter whose code is as it was, and keep the outputs."""
-    nb, stored = (
-        notebook(path.read_text(encoding="utf-8")),
-        nbformat.read(path.with_suffix(".ipynb"), 4),
-    )
+    nb = notebook(path.read_text(encoding="utf-8"))
+    stored = nbformat.read(path.with_suffix(".ipynb"), 4)
     ran = [cell for cell in stored.cells if cell.cell_type == "code"]
     code = [cell for cell in nb.cells if cell.cell_type == "code"]
     if [cell.source for cell in code] != [cell.source for cell in ran]:
@@ -233,6 +237,7 @@ def main(names: list[str]) -> None:
         print(f"{path.stem}: {time.perf_counter() - start:.1f} s", flush=True)
     for path, made in (LEDGER, ledger), (CARDS, cards), (FILM, film):
         write(path, made())
+    draw_cards()
 
 
 if __name__ == "__main__":

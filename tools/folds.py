@@ -10,7 +10,8 @@ The rules, so that no cell needs a tag of its own:
 - a section whose heading is followed by `<!-- fold: what it holds -->` folds under these words.
 
 The page is written with all of it open: without JavaScript, in print and in the notebook nothing is
-hidden. `folds.js` closes the folds and has the switch that opens them all.
+hidden. `folds.js` closes the folds and has the switch that opens them all. Each page also gets a
+head that says what it is about.
 """
 
 import ast
@@ -27,8 +28,6 @@ from sphinx_proof.nodes import proof_node
 LISTING_IN_VIEW = 14  # lines of the library's source
 TABLE = 3  # printed lines from which on an output is a table
 TITLE = 150  # characters of a printed line that a title takes
-
-
 FOLD_MARK = re.compile(r"<!--\s*fold:\s*(.*?)\s*-->\s*$", re.DOTALL)
 
 
@@ -172,7 +171,7 @@ def add_head(app: Sphinx, page: str, template: str, context: dict, document) -> 
 
 
 def setup(app: Sphinx) -> dict:
-    """Register the fold with Sphinx."""
+    """Register folds, heads and scripts with Sphinx."""
     app.add_node(Fold, html=(visit, depart))
     app.add_post_transform(FoldAway)
     app.connect("html-page-context", add_head)
