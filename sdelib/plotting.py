@@ -178,6 +178,7 @@ class Player:
         series: What to choose from, frames by label: points ``(F, n, 2)``, or pictures
             ``(F, height, width)`` of numbers in [0, 1].
         times: The time of each frame, shape ``(F,)``.
+        caption: What the film is about.
         alt: What is to be seen, in words.
         extent: Points from ``-extent`` to ``extent`` are shown, in both directions.
         choice: The name of what the labels are values of.
@@ -191,6 +192,7 @@ class Player:
         self,
         series: Mapping[str, Tensor],
         times: Tensor,
+        caption: str,
         alt: str,
         extent: float = 3.0,
         choice: str = "process",
@@ -198,8 +200,8 @@ class Player:
     ):
         for label, frames in series.items():
             require_shape(f"series[{label!r}]", frames, len(times), "n", "2 or width")
-        self.series, self.times, self.alt, self.extent = series, times, alt, extent
-        self.choice, self.colours = choice, colours
+        self.series, self.times, self.caption, self.alt = series, times, caption, alt
+        self.extent, self.choice, self.colours = extent, choice, colours
 
     def _is_points(self, frames: Tensor) -> bool:
         return frames.shape[2] == 2
@@ -226,8 +228,9 @@ class Player:
             ],
         }
         page = (
-            f'<div class="player" data-player="{html.escape(json.dumps(data))}">'
-            f'<img src="data:image/png;base64,{picture}" alt="{html.escape(self.alt)}"></div>'
+            f'<figure class="player" data-player="{html.escape(json.dumps(data))}">'
+            f'<img src="data:image/png;base64,{picture}" alt="{html.escape(self.alt)}">'
+            f"<figcaption>{html.escape(self.caption)}</figcaption></figure>"
         )
         return {"text/html": page, "text/plain": self.alt}
 

@@ -50,7 +50,7 @@ CASES = {  # source, outputs, metadata -> kind and title of the fold, and whethe
     "imports": (("import a\nimport b\nimport c\nuse_style()",), {}, ("code", "Imports", True)),
     "a long listing": (listing(40), {}, ("listing", "Source: `one`, `two`", True)),
     "a film": (
-        ("Player(x)", nodes.raw("", '<div class="player"></div>', format="html")),
+        ("Player(x)", nodes.raw("", '<figure class="player"></figure>', format="html")),
         {},
         ("code", "Code of the figure", False),
     ),

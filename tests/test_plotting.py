@@ -189,8 +189,10 @@ def film(page):
 def test_a_film_holds_its_frames():
     points = torch.linspace(-2.5, 2.5, 3 * 5 * 2).reshape(3, 5, 2)  # to the very edge
     times = torch.tensor([1.0, 0.5, 0.0])
-    player = Player({"a": points, "b": -points}, times, "some points", extent=2.5)
-    data, frames = film(player._repr_mimebundle_()["text/html"])
+    player = Player({"a": points, "b": -points}, times, "a < b", "some points", extent=2.5)
+    page = player._repr_mimebundle_()["text/html"]
+    assert "<figcaption>a &lt; b</figcaption>" in page
+    data, frames = film(page)
     assert (data["kind"], data["times"]) == ("points", times.tolist())
     assert [series["label"] for series in data["series"]] == ["a", "b"]
     # 127 levels from the middle to the edge
@@ -199,7 +201,9 @@ def test_a_film_holds_its_frames():
 
 def test_a_film_of_pictures_holds_its_frames():
     pictures = torch.linspace(0, 1, 2 * 4 * 3).reshape(2, 4, 3)
-    page = Player({"a": pictures}, torch.tensor([1.0, 0.0]), "a <square>")._repr_mimebundle_()
+    page = Player(
+        {"a": pictures}, torch.tensor([1.0, 0.0]), "words", "a <square>"
+    )._repr_mimebundle_()
     data, frames = film(page["text/html"])
     assert data["kind"] == "pictures"
     assert_close(frames.to(pictures) / 255, pictures, rtol=0, atol=0.51 / 255)
@@ -208,4 +212,4 @@ def test_a_film_of_pictures_holds_its_frames():
 
 def test_a_film_needs_a_time_for_each_frame():
     with pytest.raises(ValueError, match="series"):
-        Player({"a": torch.zeros(3, 5, 2)}, torch.zeros(2), "points")
+        Player({"a": torch.zeros(3, 5, 2)}, torch.zeros(2), "words", "points")

@@ -1,4 +1,4 @@
-/* The one player: turns <div class="player" data-player="..."> with its still picture into a film with a time slider.
+/* The one player: turns <figure class="player" data-player="..."> with its still picture into a film with a time slider.
    It plays while it is on screen, and by itself only where the reader's system allows motion. */
 (() => {
   const still = matchMedia('(prefers-reduced-motion: reduce)');
@@ -97,7 +97,7 @@
     picture.hidden = true;
     picture.classList.add('player-still');
     root.prepend(canvas);
-    root.append(bar);
+    root.querySelector('figcaption').before(bar);
     new IntersectionObserver(entries => { seen = entries.at(-1).isIntersecting; settle(); }, { threshold: 0.4 }).observe(canvas);
     new MutationObserver(draw).observe(document.documentElement, { attributeFilter: ['data-theme'] });
     settle();
