@@ -18,8 +18,8 @@ book: $(INSTALLED) ## render the book from its stored outputs to _build/html
 	@$(BIN)/jupyter-book build -q -W -n --keep-going . || { rm -rf _build/.doctrees; \
 		echo "The book has problems: see the warnings above."; exit 1; }
 
-test: $(INSTALLED) ## run the library's tests and every chapter, outputs compared
-	$(BIN)/pytest --nbval
+test: $(INSTALLED) ## run the library's tests and every chapter, outputs compared, on all cores
+	$(BIN)/pytest --nbval -n logical
 
 lint: $(INSTALLED) ## check the format, the rules and the types of all code
 	$(BIN)/ruff format --check .

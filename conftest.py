@@ -6,6 +6,8 @@ import os
 import sys
 from pathlib import Path
 
+import pytest
+
 # before torch is imported, here and in the notebooks' kernels
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
@@ -16,7 +18,15 @@ sys.path[:0] = [str(ROOT / folder) for folder in ("tests", "tools", "benchmarks"
 import nbval_tolerance  # noqa: E402, F401
 
 
-def pytest_configure(config):
-    """Let pytest-xdist, where it shares out the tests, keep the cells of a notebook together."""
-    if getattr(config.option, "dist", "no") in ("load", "worksteal"):
-        config.option.dist = "loadscope"
+@pytest.hookimpl(optionalhook=True)  # pytest-xdist's, where it is installed
+def pytest_xdist_make_scheduler(config, log):
+    """Share out tests one by one, and notebooks whole: their cells run in order, in one process."""
+    from xdist.scheduler import LoadScopeScheduling
+
+    class TestsAndNotebooks(LoadScopeScheduling):
+        def _split_scope(self, nodeid):
+            name, _, cell = nodeid.partition("::")
+            return name if name.endswith(".ipynb") and cell else nodeid
+
+    # what keeps files together already may do so
+    return TestsAndNotebooks(config, log) if config.option.dist in ("load", "worksteal") else None

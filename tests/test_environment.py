@@ -4,12 +4,13 @@ tests run in, the version, the modules and their order.
 
 import ast
 import re
-import runpy
+import subprocess
+import sys
 import tomllib
 from importlib.metadata import PackageNotFoundError, distribution, version
 from pathlib import Path
-from types import SimpleNamespace
 
+import nbformat
 import pytest
 import yaml
 from packaging.requirements import Requirement
@@ -190,11 +191,31 @@ def test_a_module_imports_only_those_before_it(module):
     assert imported <= {*MODULES[: MODULES.index(module)], "_checks"}
 
 
-@pytest.mark.parametrize(
-    "shared_out, kept",
-    [("load", "loadscope"), ("worksteal", "loadscope"), ("loadfile", "loadfile"), ("no", "no")],
-)
-def test_cells_of_a_notebook_stay_together_when_tests_are_shared_out(shared_out, kept):
-    config = SimpleNamespace(option=SimpleNamespace(dist=shared_out))
-    runpy.run_path(str(ROOT / "conftest.py"))["pytest_configure"](config)
-    assert config.option.dist == kept
+def test_cells_run_in_order_on_one_of_two_workers(tmp_path):
+    """Two notebooks beside many short tests: each cell needs all those before it."""
+    cells = [nbformat.v4.new_code_cell("before = [0]", execution_count=1)] + [
+        nbformat.v4.new_code_cell(
+            f"before.append({i})\nassert before == list(range({i + 1}))", execution_count=i + 1
+        )
+        for i in range(1, 8)
+    ]
+    nb = nbformat.v4.new_notebook(cells=cells)
+    nb.metadata["kernelspec"] = {"name": "python3", "display_name": "Python 3"}
+    for name in "ab":
+        nbformat.write(nb, tmp_path / f"{name}.ipynb")
+    (tmp_path / "test_short.py").write_text(
+        "import pytest\n@pytest.mark.parametrize('i', range(40))\ndef test(i): pass\n",
+        encoding="utf-8",
+    )
+    (tmp_path / "conftest.py").write_text(
+        (ROOT / "conftest.py")
+        .read_text(encoding="utf-8")
+        .replace("__file__", repr(str(ROOT / "conftest.py"))),
+        encoding="utf-8",
+    )
+    run = [sys.executable, "-m", "pytest", "--nbval", "--nbval-current-env", "-q", "-n", "2"]
+    done = subprocess.run(
+        [*run, "-p", "no:cacheprovider", "."], cwd=tmp_path, capture_output=True, encoding="utf-8"
+    )
+    assert done.returncode == 0, done.stdout[-2000:]
+    assert "56 passed" in done.stdout
