@@ -7,19 +7,25 @@ PIP_INSTALL := pip install --quiet --disable-pip-version-check
 
 .DEFAULT_GOAL := help
 # PAGES: pages to open, and --shots FOLDER
-.PHONY: help book test test-pages lint format chapters seeds weights learn-table picture bench profile clean
+.PHONY: help book test test-oldest test-newest test-colab test-pages lint format chapters seeds weights learn-table picture notebooks owner bench profile clean
 
 help: ## list what can be made
-	@grep -E '^[a-z-]+:.*##' Makefile | sed -E 's/^([a-z-]+):.*## /  make \1\t/' | expand -t 18
+	@grep -E '^[a-z -]+:.*##' Makefile | sed -E 's/^([a-z -]+):.*## /  make \1\t/' | expand -t 18
 
 # Sphinx repeats no warning for a page it need not read again: without the removal, a failed build
 # would pass when repeated.
 book: $(INSTALLED) ## render the book from its stored outputs to _build/html
 	@$(BIN)/jupyter-book build -q -W -n --keep-going . || { rm -rf _build/.doctrees; \
 		echo "The book has problems: see the warnings above."; exit 1; }
+	@! grep -q github.com/OWNER/ _config.yml || echo "The pages have no buttons to the repository" \
+		"until they know its owner: make owner REPO=you/score-sde-book"
 
 test: $(INSTALLED) ## run the library's tests and every chapter, outputs compared, on all cores
 	$(BIN)/pytest --nbval -n logical
+
+test-oldest test-newest test-colab: $(INSTALLED) ## test with other versions; see tools/test_versions.py
+	$(BIN)/$(PIP_INSTALL) uv==0.13.9
+	$(BIN)/python tools/test_versions.py $(@:test-%=%)
 
 lint: $(INSTALLED) ## check the format, the rules and the types of all code
 	$(BIN)/ruff format --check .
@@ -44,6 +50,12 @@ picture: $(INSTALLED) ## run the README's example and draw its picture
 
 weights: $(INSTALLED) ## train the three experiments and store their weights in sdelib
 	$(BIN)/python tools/weights.py
+
+notebooks: $(INSTALLED) ## make plain notebooks, for Colab and Jupyter, in _build/notebooks
+	$(BIN)/python tools/plain.py $(if $(REVISION),--revision $(REVISION))
+
+owner: $(INSTALLED) ## name the repository everywhere: REPO=jane/score-sde-book
+	$(BIN)/python tools/owner.py $(REPO)
 
 # The peers have an environment of their own. Torch comes first, with the book's versions, and the
 # peers without their dependencies, so that none of them replaces it.

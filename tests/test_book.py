@@ -156,7 +156,7 @@ def test_table_of_contents_lists_what_there_is():
 def test_repository_is_named_as_in_the_configuration(name):
     text = (ROOT / name).read_text(encoding="utf-8")
     named = re.findall(r"github(?:\.com)?/([\w.-]+/[\w-]+)", text)
-    assert set(named) == {repository().removeprefix("https://github.com/")}
+    assert set(named) == {repository()["url"].removeprefix("https://github.com/")}
 
 
 def test_readme_shows_a_figure_of_the_book():

@@ -3,6 +3,7 @@ tests run in, the version, the modules and their order.
 """
 
 import ast
+import os
 import re
 import subprocess
 import sys
@@ -53,6 +54,7 @@ def test_project_states_lower_bounds():
         assert [bound.operator for bound in Requirement(line).specifier] == [">="], line
 
 
+@pytest.mark.lock
 def test_lock_covers_everything_needed_at_the_installed_version():
     """Walk what the project needs, and what that needs. Below torch the answer depends on the
     machine, so stop there.
@@ -79,6 +81,7 @@ def test_lock_covers_everything_needed_at_the_installed_version():
                 queue.append(needed)
 
 
+@pytest.mark.lock
 def test_whatever_else_of_the_lock_is_installed_has_its_version():
     for name, locked in LOCKED.items():
         try:
@@ -219,3 +222,21 @@ def test_cells_run_in_order_on_one_of_two_workers(tmp_path):
     )
     assert done.returncode == 0, done.stdout[-2000:]
     assert "56 passed" in done.stdout
+
+
+WORKFLOWS = sorted((ROOT / ".github" / "workflows").glob("*.yml"))
+
+
+@pytest.mark.parametrize("path", WORKFLOWS, ids=lambda path: path.name)
+def test_workflows_call_what_is_there(path):
+    """Each `make` target and script exists, and each action is named at a version."""
+    workflow = yaml.safe_load(path.read_text(encoding="utf-8"))
+    targets = re.findall(r"^([\w.$()/-]+):", (ROOT / "Makefile").read_text("utf-8"), re.MULTILINE)
+    steps = [step for job in workflow["jobs"].values() for step in job["steps"]]
+    for step in steps:
+        assert re.fullmatch(r"actions/[\w-]+@v\d+", step.get("uses", "actions/none@v1"))
+        words = step.get("run", "").split()
+        if words[:1] == ["make"]:
+            assert words[1] in [*targets, ".venv/.installed"], words
+        elif words and words[0] != "gh" and not words[0].startswith(".venv/bin/"):
+            assert os.access(ROOT / words[0], os.X_OK), words

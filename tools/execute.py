@@ -39,31 +39,38 @@ PICTURE = re.compile(r"(?:image/png': '|data:image/png;base64,)([A-Za-z0-9+/=\\n
 CODE_CELL = re.compile(r"^```\{code-cell\}.*?^```$", re.MULTILINE | re.DOTALL)
 
 
-def repository() -> str:
-    """The repository's address, which only `_config.yml` states."""
+def repository() -> dict:
+    """The repository's address and branch, which only `_config.yml` states."""
     config = (BOOK.parent / "_config.yml").read_text(encoding="utf-8")
-    return yaml.safe_load(config)["repository"]["url"]
+    return yaml.safe_load(config)["repository"]
 
 
-def setup_cell() -> str:
-    """The hidden first cell of every chapter."""
-    url = repository()
+def setup_cell(revision: str = "") -> str:
+    """The hidden first cell of every chapter, which fetches a version of the book if need be."""
+    url, revision = repository()["url"], revision or repository()["branch"]
     return f"""\
 # One thread suits tensors this small; set OMP_NUM_THREADS beforehand to choose otherwise.
-# On Google Colab this also fetches the book and its library; elsewhere they are here already.
+# Outside the book's own folder (Colab, Kaggle, a single notebook) the book is fetched.
 import os
+import shutil
+import subprocess
 import sys
 from pathlib import Path
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")
-if "google.colab" in sys.modules:
-    import subprocess
-
-    home = Path.home() / "{url.rsplit("/", 1)[-1]}"
-    if not home.exists():
-        subprocess.run(["git", "clone", "-q", "--depth", "1", "{url}", home], check=True)
-    sys.path.insert(0, str(home))
-    os.chdir(home / "book")"""
+home, url, version = Path.cwd().parent, "{url}", "{revision}"
+if not (home / "sdelib" / "learned.py").is_file():
+    home = Path.home() / ".cache" / f"{{url.rsplit('/', 1)[-1]}}-{{version}}"
+    if not home.is_dir():  # a fetch that was interrupted has another name, and starts again
+        part = home.with_name(home.name + ".part")
+        shutil.rmtree(part, ignore_errors=True)
+        part.mkdir(parents=True)
+        fetch = f"git fetch -q --depth 1 {{url}} {{version}} && git checkout -q FETCH_HEAD"
+        if subprocess.run(f"git init -q && {{fetch}}", shell=True, cwd=part).returncode:
+            raise SystemExit(f"Nothing came from {{url}}: is there git, and a network?")
+        part.rename(home)
+if str(home) not in sys.path:
+    sys.path.insert(0, str(home))"""
 
 
 def with_setup(text: str) -> str:
@@ -208,12 +215,15 @@ def execute(path: Path) -> None:
 
 
 def retell(path: Path) -> None:
-    """Renew the words of a chapter whose code is as it was, and keep the outputs."""
-    nb = notebook(path.read_text(encoding="utf-8"))
+    """Renew the words and the set-up cell of a chapter whose code is as it was."""
+    text = path.read_text(encoding="utf-8")
+    if (renewed := with_setup(text)) != text:
+        write(path, renewed)
+    nb = notebook(renewed)
     stored = nbformat.read(path.with_suffix(".ipynb"), 4)
     ran = [cell for cell in stored.cells if cell.cell_type == "code"]
     code = [cell for cell in nb.cells if cell.cell_type == "code"]
-    if [cell.source for cell in code] != [cell.source for cell in ran]:
+    if [cell.source for cell in code[1:]] != [cell.source for cell in ran[1:]]:
         sys.exit(f"{path.name}: its code has changed, so it must be executed")
     for new, old in zip(code, ran):
         new.outputs, new.execution_count = old.outputs, old.execution_count
