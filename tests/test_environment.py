@@ -231,7 +231,8 @@ WORKFLOWS = sorted((ROOT / ".github" / "workflows").glob("*.yml"))
 def test_workflows_call_what_is_there(path):
     """Each `make` target and script exists, and each action is named at a version."""
     workflow = yaml.safe_load(path.read_text(encoding="utf-8"))
-    targets = re.findall(r"^([\w.$()/-]+):", (ROOT / "Makefile").read_text("utf-8"), re.MULTILINE)
+    makefile = (ROOT / "Makefile").read_text(encoding="utf-8")
+    targets = " ".join(re.findall(r"^([a-z -]+):", makefile, re.MULTILINE)).split()
     steps = [step for job in workflow["jobs"].values() for step in job["steps"]]
     for step in steps:
         assert re.fullmatch(r"actions/[\w-]+@v\d+", step.get("uses", "actions/none@v1"))
