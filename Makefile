@@ -7,7 +7,7 @@ PIP_INSTALL := pip install --quiet --disable-pip-version-check
 
 .DEFAULT_GOAL := help
 # PAGES: pages to open, and --shots FOLDER
-.PHONY: help book test test-oldest test-newest test-colab test-pages lint format chapters seeds weights learn-table picture notebooks owner bench profile clean
+.PHONY: help book test test-oldest test-newest test-colab test-pages lint format chapters seeds weights learn-table picture notebooks owner pdf bench profile clean
 
 help: ## list what can be made
 	@grep -E '^[a-z -]+:.*##' Makefile | sed -E 's/^([a-z -]+):.*## /  make \1\t/' | expand -t 18
@@ -62,6 +62,12 @@ owner: $(INSTALLED) ## name the repository everywhere: REPO=jane/score-sde-book
 bench: $(INSTALLED) .venv-bench/.installed ## time the library and its peers; QUICK=1: only see it run
 	.venv-bench/bin/python benchmarks/run.py $(if $(QUICK),--quick)
 	$(if $(QUICK),,$(BIN)/python benchmarks/page.py)
+
+pdf: book ## print the book to _build/book.pdf; it needs npm and chromium
+	@command -v npm chromium > /dev/null || { echo "This needs npm and chromium."; exit 1; }
+	npm install --silent --prefix _build/browser playwright-core@1.65.1 pdf-lib@1.17.1
+	NODE_PATH=_build/browser/node_modules node tools/print_book.mjs _build/book.pdf \
+		$$(sed -nE 's/^ *(root:|- file:) *([^ .]*).*/\2/p' _toc.yml)
 
 test-pages: ## open every built page in headless Chromium: see tests/browser/check_pages.mjs
 	@command -v npm chromium > /dev/null || { echo "This needs npm and chromium."; exit 1; }

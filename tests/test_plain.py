@@ -11,6 +11,7 @@ from pathlib import Path
 import execute
 import nbformat
 import owner
+import pages
 import plain
 import pytest
 
@@ -266,7 +267,7 @@ def test_notebooks_are_pushed_to_a_branch_of_their_own(repository, tmp_path):
         (made / "00_a.ipynb").write_text(text, encoding="utf-8")
         subprocess.run([script, made], cwd=repository, check=True)
         there = git_in(bare)
-        assert there("ls-tree", "--name-only", plain.BRANCH) == "00_a.ipynb\n"
-        assert there("show", f"{plain.BRANCH}:00_a.ipynb") == text
+        assert there("ls-tree", "--name-only", pages.BRANCH) == "00_a.ipynb\n"
+        assert there("show", f"{pages.BRANCH}:00_a.ipynb") == text
     assert git("status", "--porcelain") == "", "the book's own files are as they were"
     assert git("branch", "--list") == "* main\n"

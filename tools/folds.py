@@ -10,12 +10,10 @@ The rules, so that no cell needs a tag of its own:
 - a section whose heading is followed by `<!-- fold: what it holds -->` folds under these words.
 
 The page is written with all of it open: without JavaScript, in print and in the notebook nothing is
-hidden. `folds.js` closes the folds and has the switch that opens them all. Each page also gets a
-head that says what it is about.
+hidden. `folds.js` closes the folds and has the switch that opens them all.
 """
 
 import ast
-import html
 import json
 import re
 from pathlib import Path
@@ -156,25 +154,10 @@ def wrap(children: list, kind: str, title: str) -> None:
     parent.insert(place, fold)
 
 
-def add_head(app: Sphinx, page: str, template: str, context: dict, document) -> None:
-    """Give a page what search engines and shared links show: its first words and a picture."""
-    first = next((p.astext() for p in document.findall(nodes.paragraph)), "") if document else ""
-    words = html.escape(shortened(first) or app.config.html_title)
-    title = html.escape(re.sub("<.*?>", "", context.get("title", "")))
-    up = context["pathto"]("_static/cover.png", 1)
-    context["metatags"] = context.get("metatags", "") + (
-        f'<meta name="description" content="{words}"/>\n'
-        f'<meta property="og:title" content="{title}"/>\n'
-        f'<meta property="og:description" content="{words}"/>\n'
-        f'<meta property="og:image" content="{up}"/>\n'
-    )
-
-
 def setup(app: Sphinx) -> dict:
-    """Register folds, heads and scripts with Sphinx."""
+    """Register folds and scripts with Sphinx."""
     app.add_node(Fold, html=(visit, depart))
     app.add_post_transform(FoldAway)
-    app.connect("html-page-context", add_head)
     for name in ("access.js", "folds.js", "ledger.js", "player.js"):
         app.add_js_file(name)
     return {"parallel_read_safe": True, "parallel_write_safe": True}

@@ -5,9 +5,6 @@
 Numbers of equations, theorems, figures and exercises are those of the rendered page, references
 become links to it, citations become author and year, solutions fold, films become stills. Code and
 outputs stay as they are. `--revision` pins the version that the set-up cell fetches.
-
-As a Sphinx extension it offers them on each page: for download, and on Colab from the branch
-`notebooks`, to which the workflow pushes them.
 """
 
 from __future__ import annotations
@@ -22,10 +19,8 @@ import nbformat
 import yaml
 from execute import BOOK, PICTURE, repository, setup_cell
 from pybtex.database import parse_file
-from sphinx.util import logging
 
 ROOT = BOOK.parent
-BRANCH = "notebooks"
 ROLE = re.compile(r"\{([a-z:]+)\}`([^`]+)`")
 FENCE = re.compile(r"^(:{3,}|`{3,})\{([\w:-]+)\}[ ]*(.*)$")
 OPTION = re.compile(r"^:([\w-]+):\s*(.*)$")
@@ -292,58 +287,6 @@ def write_all(folder: Path, revision: str = "") -> None:
         if path.suffix == ".ipynb":
             text = plain(path, found, sources, revision)
             (folder / path.name).write_text(text, encoding="utf-8", newline="\n")
-
-
-def numbers_of(env) -> dict[str, str]:
-    """The numbers that Sphinx gave, by label."""
-    return {
-        label.removeprefix("equation-"): str(number[0])
-        for kinds in env.toc_fignumbers.values()
-        for ids in kinds.values()
-        for label, number in ids.items()
-    }
-
-
-def offer_downloads(app, exception) -> None:
-    """Put plain notebooks where a page's download button leads; warn of numbers unlike Sphinx's."""
-    if exception is not None or app.builder.name != "html":
-        return
-    write_all(Path(app.outdir) / "_sources" / "book")
-    numbers = numbers_of(app.env)
-    for label, target in targets().items():
-        number = target.words.strip("()").split()[-1]
-        if numbers.get(label, number) != number:
-            logging.getLogger(__name__).warning(
-                "plain notebooks say %s of %s, pages %s", number, label, numbers[label]
-            )
-
-
-def offer_colab(app, page: str, template: str, context: dict, document) -> None:
-    """Let the Colab button open the plain notebook. Until the owner is known there is no button
-    that leads to the repository.
-    """
-    known = "/OWNER/" not in repository()["url"]
-    old, new = f"/blob/{repository()['branch']}/book/", f"/blob/{BRANCH}/"
-
-    def mended(button: dict) -> dict | None:
-        if "buttons" in button:
-            inside = [kept for kept in map(mended, button["buttons"]) if kept]
-            return {**button, "buttons": inside} if inside else None
-        url = button.get("url", "")
-        if "colab" in url:
-            button = {**button, "url": url.replace(old, new)}
-        return button if known or "/OWNER/" not in url else None
-
-    context["header_buttons"] = [
-        kept for kept in map(mended, context.get("header_buttons", [])) if kept
-    ]
-
-
-def setup(app) -> dict:
-    """Register with Sphinx."""
-    app.connect("build-finished", offer_downloads)
-    app.connect("html-page-context", offer_colab, priority=900)  # after the theme's own buttons
-    return {"parallel_read_safe": True, "parallel_write_safe": True}
 
 
 def main() -> None:

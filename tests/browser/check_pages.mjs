@@ -88,6 +88,24 @@ async function formulasAmongStops(page) {
   return formulas;
 }
 
+// What people look for is found in a chapter before it is found in a list of functions or errata.
+const WORDS = ['predictor corrector', 'Euler-Maruyama', 'score', 'kernel', 'learn', 'guidance'];
+
+async function searches(context) {
+  const found = [];
+  const page = await context.newPage();
+  for (const words of WORDS) {
+    const url = pathToFileURL(join(built, '../search.html')).href;
+    await page.goto(`${url}?q=${encodeURIComponent(words)}`, { waitUntil: 'load' });
+    const first = page.locator('ul.search li a').first();
+    await first.waitFor({ timeout: 10000 });
+    const to = await first.getAttribute('href');
+    if (!/\/(?!12)\d\d_/.test(to)) found.push(`a search for "${words}" finds ${to} first`);
+  }
+  await page.close();
+  return found;
+}
+
 let problems = 0;
 for (const file of pages) {
   for (const colorScheme of ['light', 'dark']) {
@@ -100,12 +118,17 @@ for (const file of pages) {
       page.on('pageerror', e => found.push(`script error: ${e.message}`));
       await page.goto(pathToFileURL(join(built, file)).href, { waitUntil: 'load' });
       await page.evaluate(() => globalThis.MathJax?.startup?.promise);
+      await page.evaluate(() => Promise.all([...document.images].map(img => {
+        img.loading = 'eager'; // pictures further down load when they are reached
+        return img.decode().catch(() => {});
+      })));
       await page.waitForTimeout(200); // the theme's own scripts settle
       found.push(...await page.evaluate(inspect));
       await page.evaluate(axe);
       const { violations } = await page.evaluate(() => globalThis.axe.run({ preload: false }));
       for (const v of violations) found.push(`axe: ${v.id}, ${v.nodes.length} times, first at ${v.nodes[0].target}`);
       if (width === 1280 && colorScheme === 'light') {
+        if (file === 'intro.html') found.push(...await searches(context));
         if (/^\d\d_/.test(file) && !file.startsWith('12_')) { // that one is a list
           const measured = await page.evaluate(measure);
           for (const [what, limit] of Object.entries(LIMITS))

@@ -1,0 +1,90 @@
+"""What stands around a page's text: its place, its pictures, its buttons, its numbers."""
+
+from types import SimpleNamespace
+
+import pages
+import pytest
+import yaml
+from execute import BOOK
+
+COLAB = "https://colab.research.google.com/github/{}/book/blob/main/book/03_x.ipynb"
+
+
+def buttons(owner):
+    """Buttons as the theme makes them."""
+    return [
+        {"type": "link", "url": COLAB.format(owner), "text": "Colab"},
+        {"type": "group", "buttons": [{"url": f"https://github.com/{owner}/book/issues"}]},
+        {"type": "javascript", "onclick": "toggle()"},
+    ]
+
+
+def offered(monkeypatch, owner):
+    config = {"url": f"https://github.com/{owner}/book", "branch": "main"}
+    monkeypatch.setattr(pages, "repository", lambda: config)
+    context = {"header_buttons": buttons(owner)}
+    pages.offer_colab(None, "book/03_x", "page.html", context, None)
+    return context["header_buttons"]
+
+
+def test_colab_opens_the_plain_notebook(monkeypatch):
+    first, *rest = offered(monkeypatch, "jane")
+    assert first["url"] == COLAB.format("jane").replace("/main/book/", "/notebooks/")
+    assert rest == buttons("jane")[1:]
+
+
+def test_without_an_owner_no_button_leads_nowhere(monkeypatch):
+    assert offered(monkeypatch, "OWNER") == buttons("OWNER")[2:]
+
+
+@pytest.mark.parametrize("owner, base", [("OWNER", ""), ("Jane", "https://jane.github.io/book/")])
+def test_pages_have_an_address_once_the_owner_is_known(monkeypatch, owner, base):
+    config = {"url": f"https://github.com/{owner}/book", "branch": "main"}
+    for module in pages, pages.plain:
+        monkeypatch.setattr(module, "repository", lambda: config)
+    settings = SimpleNamespace(html_baseurl="")
+    pages.set_address(None, settings)
+    assert settings.html_baseurl == base
+
+
+def test_a_chapter_shows_its_place_and_loads_far_pictures_late():
+    body = '<h1>Title</h1><p>Text</p><img src="a"><img src="b"><img src="c">'
+    context = {"body": body}
+    pages.add_place(None, "book/03_reverse_sde", "page.html", context, None)
+    title, rest = context["body"].split("</h1>\n")
+    assert rest.startswith('<svg class="place"') and "is about: reverse" in rest
+    assert rest.count('class="here"') == 1
+    assert rest.endswith('<img src="a"><img loading="lazy" src="b"><img loading="lazy" src="c">')
+    context = {"body": body}
+    pages.add_place(None, "book/glossary", "page.html", context, None)
+    assert "<svg" not in context["body"]
+
+
+def test_every_place_is_a_chapters_and_a_part_of_the_picture():
+    chapters = {path.name[:2] for path in BOOK.glob("[0-9][0-9]_*.md")}
+    assert set(pages.PLACES) <= chapters
+    assert set(pages.PLACES.values()) == set(pages.PARTS)
+
+
+def test_numbers_unlike_the_pages_are_noticed(monkeypatch, tmp_path):
+    """A warning stops the build, so that plain notebooks never differ from their pages."""
+    said = []
+    logger = SimpleNamespace(warning=lambda text, *words: said.append(text % words))
+    monkeypatch.setattr(pages.logging, "getLogger", lambda name: logger)
+    monkeypatch.setattr(pages.plain, "write_all", lambda folder: None)
+    found = {
+        "thm-a": pages.plain.Target("Theorem 2", ""),
+        "eq-b": pages.plain.Target("(3)", ""),
+        "ch-c": pages.plain.Target("A chapter", ""),
+    }
+    monkeypatch.setattr(pages.plain, "targets", lambda: found)
+    numbers = {"book/01": {"theorem": {"thm-a": (2,)}, "displaymath": {"equation-eq-b": (4,)}}}
+    env = SimpleNamespace(toc_fignumbers=numbers)
+    app = SimpleNamespace(builder=SimpleNamespace(name="html"), outdir=tmp_path, env=env)
+    pages.offer_downloads(app, None)
+    assert said == ["plain notebooks say 3 of eq-b, pages 4"]
+
+
+def test_the_configuration_uses_the_pages():
+    config = yaml.safe_load((BOOK.parent / "_config.yml").read_text(encoding="utf-8"))
+    assert {"folds", "pages"} <= set(config["sphinx"]["config"]["extensions"])

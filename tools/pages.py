@@ -1,0 +1,144 @@
+"""A Sphinx extension: what every page has around its text.
+
+A head that says what the page is about, for search engines and shared links; the place of a chapter
+in the whole picture; pictures that load when they are reached; and ways to the plain notebook, for
+download and on Colab, where the workflow pushes them to a branch of their own.
+"""
+
+import html
+import re
+from pathlib import Path
+
+import plain
+from docutils import nodes
+from execute import repository
+from folds import shortened
+from sphinx.application import Sphinx
+from sphinx.config import Config
+from sphinx.util import logging
+
+BRANCH = "notebooks"
+PLACES = {  # what of the whole picture a chapter is about
+    "01": "score",
+    "02": "forward",
+    "03": "reverse",
+    "04": "reverse",
+    "05": "reverse",
+    "06": "reverse",
+    "10": "reverse",
+    "11": "score",
+}
+PARTS = {
+    "forward": '<path d="M52 24C110 12 210 12 268 24"/><path d="M262 18l7 6 -9 3"/>'
+    '<text x="160" y="9">forward</text>',
+    "score": '<text x="160" y="34">score</text>',
+    "reverse": '<path d="M268 37C210 49 110 49 52 37"/><path d="M58 43l-7 -6 9 -3"/>'
+    '<text x="160" y="59">reverse</text>',
+}
+EAGER = 1  # pictures at the top that are loaded with the page
+
+
+def known() -> bool:
+    """Whether the repository's owner has been named."""
+    return "/OWNER/" not in repository()["url"]
+
+
+def set_address(app: Sphinx, config: Config) -> None:
+    """Tell Sphinx the book's address, for canonical links, once its owner is known."""
+    if known() and not config.html_baseurl:
+        config.html_baseurl = plain.pages().removesuffix("book")
+
+
+def add_head(app: Sphinx, page: str, template: str, context: dict, document) -> None:
+    """Give a page what search engines and shared links show: its first words and a picture."""
+    first = next((p.astext() for p in document.findall(nodes.paragraph)), "") if document else ""
+    words = html.escape(shortened(first) or app.config.html_title)
+    title = html.escape(re.sub("<.*?>", "", context.get("title", "")))
+    up = context["pathto"]("_static/cover.png", 1)
+    context["metatags"] = context.get("metatags", "") + (
+        f'<meta name="description" content="{words}"/>\n'
+        f'<meta property="og:title" content="{title}"/>\n'
+        f'<meta property="og:description" content="{words}"/>\n'
+        f'<meta property="og:image" content="{up}"/>\n'
+    )
+
+
+def place(name: str) -> str:
+    """The whole picture, small, with one part marked: where a chapter stands."""
+    parts = "".join(
+        f'<g class="{"here" if part == name else "there"}">{drawn}</g>'
+        for part, drawn in PARTS.items()
+    )
+    return (
+        f'<svg class="place" viewBox="0 0 320 62" role="img" aria-label="Of data, forward SDE, '
+        f'noise, score and reverse process, this chapter is about: {name}">'
+        f'<text x="26" y="34">data</text>{parts}<text x="295" y="34">noise</text></svg>'
+    )
+
+
+def add_place(app: Sphinx, page: str, template: str, context: dict, document) -> None:
+    """Put the chapter's place below its title, and let pictures further down load when reached."""
+    if "body" not in context:
+        return
+    body = context["body"]
+    if name := PLACES.get(Path(page).name[:2] if re.match(r"\d\d_", Path(page).name) else ""):
+        body = body.replace("</h1>", "</h1>\n" + place(name), 1)
+    start, *pictures = body.split("<img ")
+    context["body"] = start + "".join(
+        "<img " + ('loading="lazy" ' if i >= EAGER else "") + rest
+        for i, rest in enumerate(pictures)
+    )
+
+
+def numbers_of(env) -> dict[str, str]:
+    """The numbers that Sphinx gave, by label."""
+    return {
+        label.removeprefix("equation-"): str(number[0])
+        for kinds in env.toc_fignumbers.values()
+        for ids in kinds.values()
+        for label, number in ids.items()
+    }
+
+
+def offer_downloads(app: Sphinx, exception: Exception | None) -> None:
+    """Put plain notebooks where a page's download button leads; warn of numbers unlike Sphinx's."""
+    if exception is not None or app.builder.name != "html":
+        return
+    plain.write_all(Path(app.outdir) / "_sources" / "book")
+    numbers = numbers_of(app.env)
+    for label, target in plain.targets().items():
+        number = target.words.strip("()").split()[-1]
+        if numbers.get(label, number) != number:
+            logging.getLogger(__name__).warning(
+                "plain notebooks say %s of %s, pages %s", number, label, numbers[label]
+            )
+
+
+def offer_colab(app: Sphinx, page: str, template: str, context: dict, document) -> None:
+    """Let the Colab button open the plain notebook. Until the owner is known there is no button
+    that leads to the repository.
+    """
+    old, new = f"/blob/{repository()['branch']}/book/", f"/blob/{BRANCH}/"
+
+    def mended(button: dict) -> dict | None:
+        if "buttons" in button:
+            inside = [kept for kept in map(mended, button["buttons"]) if kept]
+            return {**button, "buttons": inside} if inside else None
+        url = button.get("url", "")
+        if "colab" in url:
+            button = {**button, "url": url.replace(old, new)}
+        return button if known() or "/OWNER/" not in url else None
+
+    context["header_buttons"] = [
+        kept for kept in map(mended, context.get("header_buttons", [])) if kept
+    ]
+
+
+def setup(app: Sphinx) -> dict:
+    """Register with Sphinx."""
+    app.connect("config-inited", set_address)
+    app.connect("html-page-context", add_head)
+    app.connect("html-page-context", add_place)
+    app.connect("html-page-context", offer_colab, priority=900)  # after the theme's own buttons
+    app.connect("build-finished", offer_downloads)
+    return {"parallel_read_safe": True, "parallel_write_safe": True}

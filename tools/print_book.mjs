@@ -1,0 +1,37 @@
+// Print every page of the built book, in its order, into one PDF with all folds open: see `make pdf`.
+//
+//   NODE_PATH=... node tools/print_book.mjs OUTPUT PAGE...        CHROMIUM names the browser's program
+import { createRequire } from 'node:module';
+import { writeFileSync } from 'node:fs';
+import { resolve } from 'node:path';
+import { fileURLToPath, pathToFileURL } from 'node:url';
+
+const require = createRequire(import.meta.url); // unlike import it honours NODE_PATH
+const { chromium } = require('playwright-core');
+const { PDFDocument } = require('pdf-lib');
+
+const [output, ...pages] = process.argv.slice(2);
+const built = resolve(fileURLToPath(import.meta.url), '../../_build/html');
+const browser = await chromium.launch({
+  executablePath: process.env.CHROMIUM ?? '/usr/bin/chromium',
+  args: ['--no-sandbox', '--disable-gpu', '--host-resolver-rules=MAP * ~NOTFOUND'],
+});
+const book = await PDFDocument.create();
+for (const name of pages) {
+  const page = await browser.newPage({ colorScheme: 'light' });
+  await page.goto(pathToFileURL(resolve(built, `${name}.html`)).href, { waitUntil: 'load' });
+  await page.evaluate(async () => {
+    await globalThis.MathJax?.startup?.promise;
+    document.querySelectorAll('img[loading]').forEach(img => { img.loading = 'eager'; });
+    document.querySelectorAll('details').forEach(fold => { fold.open = true; });
+    await Promise.all([...document.images].map(img => img.decode().catch(() => {})));
+  });
+  const printed = await PDFDocument.load(await page.pdf({
+    format: 'A4', scale: 0.8, printBackground: true, margin: { top: '18mm', bottom: '18mm', left: '16mm', right: '16mm' },
+  }));
+  for (const sheet of await book.copyPages(printed, printed.getPageIndices())) book.addPage(sheet);
+  console.log(`${name}: ${printed.getPageCount()} sheets`);
+  await page.close();
+}
+await browser.close();
+writeFileSync(output, await book.save());
