@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 from torch.autograd.graph import get_gradient_edge
 
-from ._checks import require, require_shape, require_tensor
+from ._checks import require, require_shape, require_tensor, values_can_be_read
 from .mixtures import GaussianMixture
 from .sde import SDE, like
 
@@ -25,6 +25,34 @@ def exact_score(sde: SDE, target: GaussianMixture) -> Score:
         return target.to(x).perturb(sde.alpha(t), sde.sigma(t)).score(x)
 
     return score
+
+
+def translate(score: Score, sde: SDE, to: SDE) -> Score:
+    r"""The score of the process ``to``, from that of ``sde``, for the same data.
+
+    At equal noise-to-signal ratio :math:`\sigma/\alpha` two processes are the same but for scale
+    (Song, Meng and Ermon 2021, Prop. 1; Karras et al. 2022, Eq. 4). With :math:`\tau` the time at
+    which ``sde`` has the ratio that ``to`` has at ``t``, and
+    :math:`k = \alpha(\tau) / \alpha_{\mathrm{to}}(t)`,
+
+    .. math:: s_{\mathrm{to}}(x, t) = k\, s(k x, \tau) .
+
+    The result raises ``ValueError`` where ``to`` has a larger ratio than ``sde`` has at time 1.
+    """
+    end = sde.at(1.0)
+    largest = end.sigma / end.alpha
+
+    def translated(x: Tensor, t: Tensor) -> Tensor:
+        ratio = to.sigma(t) / to.alpha(t)
+        if values_can_be_read(ratio) and (ratio > 1.001 * largest).any():
+            # a little more is what single precision makes of the last time
+            allowed = f"where sigma / alpha is at most {largest:.4g}, as for {sde}"
+            require(False, "t", f"a time of {to} where it is {ratio.max():.4g}", allowed)
+        tau = sde.time_of(ratio)
+        k = like(sde.alpha(tau) / to.alpha(t), x)
+        return k * score(k * x, tau)
+
+    return translated
 
 
 def grad_log(log_prob: Callable[[Tensor, Tensor], Tensor]) -> Score:

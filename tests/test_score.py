@@ -4,7 +4,8 @@ import pytest
 import torch
 from torch.testing import assert_close
 
-from sdelib.score import denoise, exact_score, grad_log, reverse_drift
+from sdelib.score import denoise, exact_score, grad_log, reverse_drift, translate
+from sdelib.sde import VESDE, VPSDE, CosineSDE, FlowSDE, SubVPSDE
 
 
 def test_exact_score_is_the_gradient_of_log_prob(sde, target):
@@ -73,6 +74,28 @@ def test_the_translations_of_the_notation_page(sde, target):
         torch.func.jvp(c, (t,), (torch.ones(()),)) for c in (sde.alpha, sde.sigma)
     )
     assert_close(reverse_drift(score, sde, x, t, eta=0), alpha_rate * x0 + sigma_rate * z)
+
+
+@pytest.mark.parametrize("other", [VESDE(), VPSDE(), SubVPSDE(), CosineSDE(), FlowSDE()], ids=str)
+def test_a_translated_score_is_the_other_process_own(sde, target, other):
+    # at ratios that both have, up to nearly the smaller of their last ones
+    most = min(s.sigma(torch.ones(())) / s.alpha(torch.ones(())) for s in (sde, other))
+    t = sde.time_of(most * torch.tensor([1e-3, 0.03, 0.5, 0.999]))
+    x, score = torch.randn(4, 2), translate(exact_score(other, target), other, sde)
+    assert_close(score(x, t), exact_score(sde, target)(x, t))
+    assert_close(score(x, t[1]), exact_score(sde, target)(x, t[1]))
+    single = score(x.float(), t.float())
+    assert single.dtype == torch.float32
+    assert_close(single, exact_score(sde, target)(x, t).float(), rtol=1e-3, atol=1e-4)
+
+
+def test_a_score_is_not_asked_about_more_noise_than_its_process_has(target):
+    ve, flow = VESDE(), FlowSDE()
+    score, t = translate(exact_score(ve, target), ve, flow), torch.tensor([0.5, 1.0])
+    with pytest.raises(ValueError, match=r"t must be where sigma / alpha is at most 50, as for VE"):
+        score(torch.randn(2, 2), t)
+    last = flow.time_of(torch.tensor(50.0))
+    assert score(torch.randn(2, 2), last).isfinite().all()
 
 
 def test_states_of_single_precision_stay_so_at_times_of_double_precision(sde, target):

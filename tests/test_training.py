@@ -15,7 +15,7 @@ from torch.testing import assert_close
 
 from sdelib.data import deck_mixture
 from sdelib.networks import UNet
-from sdelib.score import exact_score
+from sdelib.score import exact_score, reverse_drift
 from sdelib.sde import VPSDE, like, randn_like
 from sdelib.training import (
     dsm_error,
@@ -94,6 +94,24 @@ def test_errors_of_a_linear_score(sde, shape, t):
     assert_close(ism_error(score, sde, x0, t, z), sigma**2 * (square + 2 * A.trace()))
     slope = torch.einsum("bi,ij,bj->b", v.flatten(1), A, v.flatten(1))
     assert_close(ssm_error(score, sde, x0, t, z, v), sigma**2 * (square + 2 * slope))
+
+
+def flow_matching_weight(sde, t):
+    return sde.g(t) ** 4 / 4
+
+
+def test_flow_matching_is_denoising_score_matching(sde, target):
+    # per datum, time and noise: the regression on the straight velocity from datum to noise equals
+    # that on the kernel's score with the weight g^4 / 4, whatever the score on trial
+    t, x0, z = 0.05 + 0.9 * torch.rand(20), target.sample(20), torch.randn(20, 2)
+    trial = lambda x, t: torch.tanh(x) - 0.3 * x
+    (_, alpha_rate), (_, sigma_rate) = (
+        torch.func.jvp(c, (t,), (torch.ones_like(t),)) for c in (sde.alpha, sde.sigma)
+    )
+    velocity = reverse_drift(trial, sde, sde.diffuse(x0, t, z), t, eta=0)
+    missed = velocity - alpha_rate[:, None] * x0 - sigma_rate[:, None] * z
+    scale = flow_matching_weight(sde, t) / sde.sigma(t) ** 2  # the error carries sigma^2 already
+    assert_close(missed.square().sum(1), scale * dsm_error(trial, sde, x0, t, z))
 
 
 def test_the_sliced_error_averages_to_the_implicit_one(sde, target):

@@ -167,6 +167,18 @@ def denoise_without_alpha(score, sde, x, t):
     return x + like(sde.sigma(t), x) ** 2 * score(x, t)
 
 
+def translated_without_the_outer_scale(score, sde, to):
+    def translated(x, t):
+        tau = sde.time_of(to.sigma(t) / to.alpha(t))
+        return score(like(sde.alpha(tau) / to.alpha(t), x) * x, tau)
+
+    return translated
+
+
+def likelihood_weight(sde, t):
+    return sde.g(t) ** 2
+
+
 VP, VE, SUB = VPSDE(), VESDE(), SubVPSDE()
 TARGET = GaussianMixture(
     torch.tensor([0.3, 0.7]),
@@ -226,6 +238,20 @@ WRONG = [
         test_score.test_denoise_is_the_posterior_mean,
         (VP, TARGET),
         (test_score, "denoise"),
+    ),
+    Wrong(
+        "a score carried to another process without its own scale",
+        translated_without_the_outer_scale,
+        test_score.test_a_translated_score_is_the_other_process_own,
+        (VE, TARGET, VP),
+        (test_score, "translate"),
+    ),
+    Wrong(
+        "flow matching's weight g^2 for g^4 / 4",
+        likelihood_weight,
+        test_training.test_flow_matching_is_denoising_score_matching,
+        (VP, TARGET),
+        (test_training, "flow_matching_weight"),
     ),
     Wrong(
         "denoising target of the wrong sign",
