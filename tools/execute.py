@@ -110,6 +110,13 @@ def figure(nb: nbformat.NotebookNode, name: str) -> bytes | None:
     return None
 
 
+def chapters() -> list[Path]:
+    """The notebooks in the order of the table of contents."""
+    toc = yaml.safe_load((BOOK.parent / "_toc.yml").read_text(encoding="utf-8"))
+    files = [entry["file"] for part in toc["parts"] for entry in part["chapters"]]
+    return [BOOK.parent / name for name in files if name.endswith(".ipynb")]
+
+
 def ledger() -> str:
     """The table of claims: every cell whose metadata hold a `claim`, with the section in which it
     was checked.
@@ -118,7 +125,7 @@ def ledger() -> str:
     they held.
     """
     rows = ["| claim | source | checked in | verdict |", "|---|---|---|---|"]
-    for path in sorted(BOOK.glob("[0-9][0-9]_*.ipynb")):
+    for path in chapters():
         section = ""
         for cell in nbformat.read(path, 4).cells:
             if cell.cell_type == "markdown":
@@ -145,7 +152,7 @@ def film() -> str:
 def cards() -> str:
     """A card for each chapter: its first picture, its question, and what it says it takes."""
     lines = ["::::{grid} 1 2 2 3", ":gutter: 3", ""]
-    for path in sorted(BOOK.glob("[0-9][0-9]_*.ipynb")):
+    for path in chapters():
         nb = nbformat.read(path, 4)
         words = "\n\n".join(cell.source for cell in nb.cells if cell.cell_type == "markdown")
         title = re.search(r"^# (.*)$", words, re.MULTILINE)[1]
@@ -175,7 +182,7 @@ def first_picture(nb: nbformat.NotebookNode) -> tuple[bytes, str] | None:
 def draw_cards() -> None:
     """Store each chapter's first picture, small."""
     CARD_PICTURES.mkdir(exist_ok=True)
-    for path in BOOK.glob("[0-9][0-9]_*.ipynb"):
+    for path in chapters():
         if found := first_picture(nbformat.read(path, 4)):
             picture = Image.open(io.BytesIO(found[0]))
             picture.thumbnail((480, 300))
