@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+from torch.func import grad, jacfwd
 from torch.testing import assert_close
 
 from sdelib.score import denoise, exact_score, grad_log, reverse_drift, translate
@@ -116,3 +117,44 @@ def test_a_density_that_autograd_cannot_follow_is_refused():
     for log_prob in (lambda x, t: -x.detach().square().sum(1), lambda x, t: torch.zeros(len(x))):
         with pytest.raises(ValueError, match=r"log_prob\(x, t\) must be differentiable in x"):
             grad_log(log_prob)(torch.randn(3, 2), torch.tensor(0.5))
+
+
+def backward_drift(f, G, log_p, x):
+    """Drift of the reverse-time SDE in a clock that runs forward, at one state.
+
+    For ``dx = f dt + G dw`` it is ``-f + div D + D grad log p`` with ``D = G G^T`` (Song et al.
+    2021, Eq. 16). The library's processes have a ``G`` without ``x``, and no divergence.
+    """
+
+    def D(x):
+        return G(x) @ G(x).T
+
+    return -f(x) + torch.einsum("ijj->i", jacfwd(D)(x)) + D(x) @ grad(log_p)(x)
+
+
+def test_noise_that_depends_on_the_state_is_reversed_with_its_divergence():
+    # Geometric Brownian motion in the plane: the logarithms are a Gaussian process, so the mean of
+    # the earlier state given the later one is known by regression, and its velocity tends to the
+    # drift at first order
+    mu, S = torch.tensor([0.5, -0.2]), torch.tensor([[0.6, 0.0], [0.4, 0.5]])
+    C, t = S @ S.T, 0.8
+
+    def log_law(t):
+        cov = torch.tensor([[0.15, -0.1], [-0.1, 0.15]]) + C * t
+        return (mu - C.diagonal() / 2) * t, cov
+
+    def log_p(x):
+        mean, cov = log_law(t)
+        u = x.log() - mean
+        return -(u @ cov.inverse() @ u) / 2 - x.log().sum()
+
+    def velocity(x, h):
+        (m_s, cov_s), (m_t, cov_t) = log_law(t - h), log_law(t)
+        K = cov_s @ cov_t.inverse()
+        mean = m_s + K @ (x.log() - m_t)
+        return ((mean + (cov_s - K @ cov_s).diagonal() / 2).exp() - x) / h
+
+    for x in torch.rand(10, 2) + 0.5:
+        drift = backward_drift(lambda x: mu * x, lambda x: x[:, None] * S, log_p, x)
+        coarse, fine = (velocity(x, h) - drift for h in (2e-4, 1e-4))
+        assert_close(coarse, 2 * fine, rtol=0.02, atol=1e-6)

@@ -167,16 +167,8 @@ def denoise_without_alpha(score, sde, x, t):
     return x + like(sde.sigma(t), x) ** 2 * score(x, t)
 
 
-def translated_without_the_outer_scale(score, sde, to):
-    def translated(x, t):
-        tau = sde.time_of(to.sigma(t) / to.alpha(t))
-        return score(like(sde.alpha(tau) / to.alpha(t), x) * x, tau)
-
-    return translated
-
-
-def likelihood_weight(sde, t):
-    return sde.g(t) ** 2
+def backward_without_divergence(f, G, log_p, x):
+    return -f(x) + G(x) @ G(x).T @ torch.func.grad(log_p)(x)
 
 
 VP, VE, SUB = VPSDE(), VESDE(), SubVPSDE()
@@ -266,6 +258,13 @@ WRONG = [
         test_samplers.test_reverse_drift_between_sde_and_ode,
         (VP, TARGET),
         (test_samplers, "reverse_drift"),
+    ),
+    Wrong(
+        "reverse SDE of a noise that depends on the state, without its divergence",
+        backward_without_divergence,
+        test_score.test_noise_that_depends_on_the_state_is_reversed_with_its_divergence,
+        (),
+        (test_score, "backward_drift"),
     ),
     wrong_step("reverse SDE with the score's sign turned", plus_for_minus, LIMIT),
     wrong_step("reverse SDE with its drift doubled", step_doubled, LIMIT),
