@@ -22,7 +22,7 @@ from scipy.interpolate import CubicSpline
 from torch import Tensor
 
 from ._checks import require
-from .samplers import Grid, Solver, Walk, log_linear, own_noise, steps_to, walk
+from .samplers import Grid, Solver, Walk, grid_of, own_noise, steps_to, walk
 from .score import Score
 from .sde import SDE, Instant
 from .steps import Noise, Step, euler_maruyama
@@ -301,7 +301,8 @@ def sampler_law(
             noisy one lays its own.
         per_std: As for :func:`propagate`.
     """
-    ts = torch.cat([(grid or log_linear)(sde, n_steps, t_min), torch.zeros(1, dtype=torch.float64)])
+    ts = (grid or grid_of(solver))(sde, n_steps, t_min)
+    ts = torch.cat([ts, ts.new_zeros(1)])
     one = torch.ones((), dtype=torch.float64, device=device)
     law = start or tabulate(sde.prior_log_prob, REACH * sde.sigma(one))
     path = sde.path(ts, law.x)

@@ -19,6 +19,7 @@ from sdelib.samplers import (
     edm,
     log_linear,
     log_snr,
+    pilot,
     reverse,
     sample,
     uniform,
@@ -299,6 +300,112 @@ def test_the_last_step_of_adams_ends_on_the_data():
     *_, to_zero = reverse(score, sde, start, torch.cat([ts, torch.zeros(1)]), adams())
     denoised = denoise(score, sde, last, ts[-1])
     assert (to_zero - data).abs().mean() < 1e-5 < (denoised - data).abs().mean() / 3
+
+
+# The pilot
+
+
+PLANE = GaussianMixture(torch.ones(1), torch.zeros(1, 2), torch.tensor([[0.01, 4.0]]))
+
+
+def seeded(seed=0):
+    return torch.Generator().manual_seed(seed)
+
+
+LONG = pytest.mark.parametrize("sde", [VESDE(), VPSDE(), SubVPSDE(), FlowSDE()], ids=str)
+
+
+@LONG
+def test_the_pilot_finds_the_scale_of_the_data(sde):
+    # the root of the mean variance, (0.01 + 4) / 2; the second coordinate's sample variance is off
+    # by sqrt(2 / n); data far from 0 are no wider
+    for shift in (0.0, 30.0):
+        target = GaussianMixture(torch.ones(1), torch.full((1, 2), shift), PLANE.variances)
+        found = pilot(exact_score(sde, target), sde, (4000, 2), generator=seeded())
+        assert found.scale**2 == pytest.approx(2.005, rel=6 * math.sqrt(2 / 4000) + 0.01)
+
+
+@LONG
+@pytest.mark.parametrize("n", [4, 12, 40])
+def test_the_piloted_grid_is_even_in_the_measure_it_promises(sde, n):
+    # On a Gaussian of variances v_i the flow is x_i = k_i sqrt(alpha^2 v_i + sigma^2), with k_i
+    # nearly standard normal, so x_i / c = k_i sqrt((v_i / a^2) cos^2 + sin^2) and V is its slope
+    found = pilot(exact_score(sde, PLANE), sde, (4000, 2), generator=seeded())
+    theta = torch.linspace(0, math.pi / 2, 20_001)[:-1]
+    third = torch.zeros_like(theta)
+    for v in PLANE.variances[0]:
+        slope = lambda u, v=v: (v / found.scale**2 * u.cos() ** 2 + u.sin() ** 2).sqrt()
+        for _ in range(4):
+            slope = lambda u, f=slope: torch.func.jvp(f, (u,), (torch.ones_like(u),))[1]
+        third += slope(theta) ** 2 / 2
+    ts = torch.cat([found.grid(sde, n, 1e-3), torch.zeros(1)])
+    angles = torch.atan(ratio(sde, ts) / found.scale)
+    share = torch.cumulative_trapezoid(third ** (1 / 8), theta)
+    share = torch.cat([torch.zeros(1), share])
+
+    def measure(at):
+        uneven = torch.as_tensor(np.interp(at, theta, share)) / np.interp(angles[0], theta, share)
+        return uneven + torch.asinh(50 * at) / torch.asinh(50 * angles[0]) / 2
+
+    steps = -measure(angles).diff()
+    # differences over a sixth of the ratio, not derivatives, and a sample's k_i
+    assert_close(steps[:-1], steps[:-1].mean().expand(n), rtol=0.1, atol=0)
+    assert steps[-1] < 1.1 * steps[0] or ts[-2] == pytest.approx(1e-3)
+
+
+def test_piloted_steps_lose_less_than_the_usual_ones():
+    unit = 9.625**-0.5
+    sharp = GaussianMixture(
+        torch.tensor([0.2, 0.5, 0.3]),
+        torch.tensor([[-1.2], [0.1], [1.0]]),
+        torch.tensor([[0.05], [0.03], [0.08]]) ** 2,
+    )
+    deck = deck_mixture().to(torch.zeros(()))
+    small = GaussianMixture(deck.weights, unit * deck.means, unit**2 * deck.variances)
+    for sde in (VPSDE(), VESDE(), FlowSDE()):
+        for target in (deck, small, sharp):
+            score = exact_score(sde, target)
+            start = tabulate(sde.prior_log_prob, 4 * sde.sigma(torch.ones(())), 400).x
+            found = pilot(score, sde, (64, 1), reach=math.inf, generator=seeded())
+            end = list(reverse(score, sde, start, fine_times(sde), adams(reach=math.inf)))[-1]
+            for n in (9, 19):
+                errors = []
+                for solver in (found, adams(scale=found.scale, reach=math.inf)):
+                    grid = getattr(solver, "grid", None) or log_linear
+                    ts = torch.cat([grid(sde, n), torch.zeros(1)])
+                    *_, x = reverse(score, sde, start, ts, solver)
+                    errors.append((x - end).abs().mean().item())
+                assert 2.5 * errors[0] < errors[1], (sde, target, n, errors)
+
+
+def fine_times(sde):
+    return torch.cat([log_linear(sde, 600), torch.zeros(1)])
+
+
+def test_the_pilot_does_not_trust_a_score_that_errs():
+    # as above, on a grid made by that very score
+    sde, normal = VESDE(), GaussianMixture(torch.ones(1), torch.zeros(1, 1), torch.ones(1, 1))
+    exact, signs = exact_score(sde, normal), itertools.cycle([0.5, -0.5])
+
+    def learned(x, t):
+        return exact(x, t) + next(signs) / torch.hypot(torch.ones(()), sde.sigma(t))
+
+    found = pilot(learned, sde, (64, 1), generator=seeded())
+    start = sde.sigma(torch.ones(())) * torch.linspace(-4, 4, 9)[:, None]
+    for n in (6, 10, 20):
+        ts = torch.cat([found.grid(sde, n), torch.zeros(1)])
+        assert list(reverse(learned, sde, start, ts, found))[-1].abs().max() < 6
+
+
+def test_a_pilot_costs_its_calls_once_and_its_grid_is_taken():
+    calls, times = [], []
+    found = pilot(lambda x, t: calls.append(len(x)) or SCORE(x, t), SDE, (64, 1), n_calls=20)
+    assert calls == 20 * [64]
+    sample(lambda x, t: times.append(t) or SCORE(x, t), SDE, (2, 1), found, 5)
+    assert_close(torch.stack(times), found.grid(SDE, 5, 1e-3))
+    assert found.grid(SDE, 5, 0.3)[-1] == pytest.approx(0.3)
+    law = sampler_law(SCORE, SDE, found, 5)
+    assert law.wasserstein(NORMAL) < sampler_law(SCORE, SDE, adams(), 5).wasserstein(NORMAL)
 
 
 # Steps and walks: any function will do, however it is dressed
@@ -660,6 +767,13 @@ def test_the_noise_is_the_one_passed_in(sde, target):
 
 
 GRIDS = {"uniform": uniform, "log_snr": log_snr, "edm": edm, "log_linear": log_linear}
+PILOTED = pilot(
+    exact_score(VPSDE(), deck_mixture()),
+    VPSDE(),
+    (64, 1),
+    generator=torch.Generator().manual_seed(0),
+    dtype=torch.float64,
+).grid
 
 
 def ratio(sde, ts):
@@ -673,6 +787,13 @@ def test_a_grid_falls_from_one_to_t_min(sde, grid, n):
     ts = grid(sde, n, 1e-3)
     assert ts.shape == (n + 1,) and ts.dtype == torch.float64
     assert ts[0] == 1 and ts[-1] == 1e-3 and (ts.diff() < 0).all()
+
+
+@pytest.mark.parametrize("n", [1, 2, 30, 300])
+def test_a_piloted_grid_falls_from_one_and_not_below_t_min(sde, n):
+    ts = PILOTED(sde, n, 1e-3)
+    assert ts.shape == (n + 1,) and ts.dtype == torch.float64
+    assert ts[0] == 1 and ts[-1] > 1e-3 * (1 - 1e-6) and (ts.diff() < 0).all()
 
 
 def test_equal_steps_are_equal_in_what_each_grid_names(sde):
@@ -782,6 +903,17 @@ ONE, TIMES = torch.ones(1, 1), torch.tensor([1.0, 0.5, 0.1])
         (lambda: adams(1), ValueError, "order must be at least 2, got 1"),
         (lambda: adams(scale=0.0), ValueError, "scale must be positive, got 0.0"),
         (lambda: adams(reach=0.0), ValueError, "reach must be positive, got 0.0"),
+        (
+            lambda: pilot(SCORE, SDE, (9, 1), n_calls=7),
+            ValueError,
+            "n_calls must be at least 8, got 7",
+        ),
+        (lambda: pilot(SCORE, SDE, (9, 1), order=1), ValueError, "order must be at least 2, got 1"),
+        (
+            lambda: pilot(SCORE, SDE, (1, 1)),
+            ValueError,
+            "the samples' deviation must be positive and finite, got 0.0",
+        ),
         (lambda: edm(SDE, 3, rho=0.0), ValueError, "rho must be positive, got 0.0"),
         (lambda: log_linear(SDE, 3, bend=0.0), ValueError, "bend must be positive, got 0.0"),
         (
