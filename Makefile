@@ -3,11 +3,12 @@
 PYTHON ?= python3
 BIN := .venv/bin
 INSTALLED := .venv/.installed
+BROWSER := _build/browser/node_modules
 PIP_INSTALL := pip install --quiet --disable-pip-version-check
 
 .DEFAULT_GOAL := help
-# PAGES: pages to open, and --shots FOLDER
-.PHONY: help book test test-oldest test-newest test-colab test-pages lint format chapters seeds weights learn-table picture notebooks owner pdf bench profile clean
+# PAGES: pages to open, and --shots FOLDER; LAB: --quick, to leave the changed constants out
+.PHONY: help book test test-pages test-lab lab lint format chapters seeds weights learn-table picture bench profile clean
 
 help: ## list what can be made
 	@grep -E '^[a-z -]+:.*##' Makefile | sed -E 's/^([a-z -]+):.*## /  make \1\t/' | expand -t 18
@@ -63,16 +64,14 @@ bench: $(INSTALLED) .venv-bench/.installed ## time the library and its peers; QU
 	.venv-bench/bin/python benchmarks/run.py $(if $(QUICK),--quick)
 	$(if $(QUICK),,$(BIN)/python benchmarks/page.py)
 
-pdf: book ## print the book to _build/book.pdf; it needs npm and chromium
-	@command -v npm chromium > /dev/null || { echo "This needs npm and chromium."; exit 1; }
-	npm install --silent --prefix _build/browser playwright-core@1.65.1 pdf-lib@1.17.1
-	NODE_PATH=_build/browser/node_modules node tools/print_book.mjs _build/book.pdf \
-		$$(sed -nE 's/^ *(root:|- file:) *([^ .]*).*/\2/p' _toc.yml)
+test-pages: $(BROWSER) ## open every built page in headless Chromium: see tests/browser/check_pages.mjs
+	NODE_PATH=$(BROWSER) node tests/browser/check_pages.mjs $(PAGES)
 
-test-pages: ## open every built page in headless Chromium: see tests/browser/check_pages.mjs
-	@command -v npm chromium > /dev/null || { echo "This needs npm and chromium."; exit 1; }
-	npm install --silent --prefix _build/browser playwright-core@1.65.1 axe-core@4.14.1
-	NODE_PATH=_build/browser/node_modules node tests/browser/check_pages.mjs $(PAGES)
+test-lab: $(BROWSER) ## hold the laboratory to the library, and use it, in headless Chromium
+	NODE_PATH=$(BROWSER) node tests/browser/check_laboratory.mjs $(LAB)
+
+lab: $(INSTALLED) ## write the laboratory's weights and the values it is held to
+	$(BIN)/python tools/laboratory.py
 
 profile: $(INSTALLED) ## list the slowest cells and tests
 	$(BIN)/pytest --nbval -q --durations=40 --durations-min=0.5
@@ -80,6 +79,11 @@ profile: $(INSTALLED) ## list the slowest cells and tests
 clean: ## remove what was built, but keep .venv
 	rm -rf _build .pytest_cache .ruff_cache
 	find sdelib tests tools benchmarks book conftest.py -name __pycache__ -prune -exec rm -rf {} +
+
+$(BROWSER): Makefile
+	@command -v npm chromium > /dev/null || { echo "This needs npm and chromium."; exit 1; }
+	npm install --silent --prefix _build/browser playwright-core@1.65.1 axe-core@4.14.1
+	@touch $@
 
 .venv-bench/.installed: benchmarks/requirements.txt constraints.txt pyproject.toml
 	$(PYTHON) -m venv .venv-bench

@@ -1,0 +1,56 @@
+"""The laboratory's weights and the values it is held to in a browser are the library's."""
+
+import json
+from functools import partial
+
+import laboratory
+import pytest
+from test_wrong_formulas import plus_for_minus
+
+from sdelib import metrics, samplers, steps
+from sdelib.sde import VPSDE
+
+
+@pytest.fixture(scope="module")
+def stored():
+    return json.loads(laboratory.GOLDEN.read_text(encoding="utf-8"))
+
+
+def differing(stored: list[dict], now: list[dict]) -> list[str]:
+    """The names of cases whose stored value is not today's, up to the digits that are stored."""
+    return [
+        old["name"]
+        for old, new in zip(stored, now, strict=True)
+        if old | {"out": 0} != new | {"out": 0}
+        or new["out"] != pytest.approx(old["out"], rel=1e-6, abs=1e-9 * max(map(abs, old["out"])))
+    ]
+
+
+def test_the_face_is_the_network_that_ships():
+    assert laboratory.FACE.read_text(encoding="utf-8") == laboratory.face()
+
+
+def test_what_the_page_is_held_to_is_the_library(stored):
+    assert differing(stored, laboratory.cases()) == []
+
+
+@pytest.mark.parametrize(
+    "owner, name, wrong, caught",
+    [
+        (samplers, "log_linear", partial(samplers.log_linear, bend=0.021), "grid log_linear"),
+        (steps, "euler_maruyama", plus_for_minus, "euler_maruyama, plane, VPSDE"),
+        (metrics, "_binomial_deviation", lambda n, p: 0 * p, "wasserstein"),
+    ],
+)
+def test_a_changed_formula_of_the_library_is_caught_by_name(
+    stored, monkeypatch, owner, name, wrong, caught
+):
+    monkeypatch.setattr(owner, name, wrong)
+    monkeypatch.setattr(laboratory, "PROCESSES", [VPSDE()])
+    monkeypatch.setattr(
+        laboratory, "NOISY", {"euler_maruyama": laboratory.walk(steps.euler_maruyama)}
+    )
+    now = {case["name"]: case for case in laboratory.cases()}
+    old = [case for case in stored if case["name"] in now]
+    found = differing(old, [now[case["name"]] for case in old])
+    assert any(case.startswith(caught) for case in found)
