@@ -178,6 +178,18 @@ def backward_without_divergence(f, G, log_p, x):
     return -f(x) + G(x) @ G(x).T @ torch.func.grad(log_p)(x)
 
 
+def translated_without_the_outer_scale(score, sde, to):
+    def translated(x, t):
+        tau = sde.time_of(to.sigma(t) / to.alpha(t))
+        return score(like(sde.alpha(tau) / to.alpha(t), x) * x, tau)
+
+    return translated
+
+
+def likelihood_weight(sde, t):
+    return sde.g(t) ** 2
+
+
 VP, VE, SUB = VPSDE(), VESDE(), SubVPSDE()
 TARGET = GaussianMixture(
     torch.tensor([0.3, 0.7]),
