@@ -8,7 +8,8 @@ PIP_INSTALL := pip install --quiet --disable-pip-version-check
 
 .DEFAULT_GOAL := help
 # PAGES: pages to open, and --shots FOLDER; LAB: --quick, to leave the changed constants out
-.PHONY: help book test test-pages test-lab lab lint format chapters seeds weights learn-table picture bench profile clean
+.PHONY: help book test test-oldest test-newest test-colab test-sphinx test-pages test-lab lab lint format \
+	chapters seeds weights learn-table picture notebooks owner pdf bench profile clean
 
 help: ## list what can be made
 	@grep -E '^[a-z -]+:.*##' Makefile | sed -E 's/^([a-z -]+):.*## /  make \1\t/' | expand -t 18
@@ -24,7 +25,7 @@ book: $(INSTALLED) ## render the book from its stored outputs to _build/html
 test: $(INSTALLED) ## run the library's tests and every chapter, outputs compared, on all cores
 	$(BIN)/pytest --nbval -n logical
 
-test-oldest test-newest test-colab: $(INSTALLED) ## test with other versions; see tools/test_versions.py
+test-oldest test-newest test-colab test-sphinx: $(INSTALLED) ## other versions: tools/test_versions.py
 	$(BIN)/$(PIP_INSTALL) uv==0.13.9
 	$(BIN)/python tools/test_versions.py $(@:test-%=%)
 
@@ -64,6 +65,10 @@ bench: $(INSTALLED) .venv-bench/.installed ## time the library and its peers; QU
 	.venv-bench/bin/python benchmarks/run.py $(if $(QUICK),--quick)
 	$(if $(QUICK),,$(BIN)/python benchmarks/page.py)
 
+pdf: book $(BROWSER) ## print the book to _build/book.pdf; it needs npm and chromium
+	NODE_PATH=$(BROWSER) node tools/print_book.mjs _build/book.pdf \
+		$$(sed -nE 's/^ *(root:|- file:) *([^ .]*).*/\2/p' _toc.yml)
+
 test-pages: $(BROWSER) ## open every built page in headless Chromium: see tests/browser/check_pages.mjs
 	NODE_PATH=$(BROWSER) node tests/browser/check_pages.mjs $(PAGES)
 
@@ -82,7 +87,8 @@ clean: ## remove what was built, but keep .venv
 
 $(BROWSER): Makefile
 	@command -v npm chromium > /dev/null || { echo "This needs npm and chromium."; exit 1; }
-	npm install --silent --prefix _build/browser playwright-core@1.65.1 axe-core@4.14.1
+	npm install --silent --prefix _build/browser playwright-core@1.65.1 axe-core@4.14.1 \
+		pdf-lib@1.17.1
 	@touch $@
 
 .venv-bench/.installed: benchmarks/requirements.txt constraints.txt pyproject.toml

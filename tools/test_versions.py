@@ -1,12 +1,14 @@
 """Test the book with other versions than the lock's, and store what came out.
 
-    python tools/test_versions.py oldest|newest|colab       or `make test-oldest` and so on
+    python tools/test_versions.py oldest|newest|colab|sphinx      or `make test-oldest` and so on
 
 - `oldest`: the library's tests with the lowest versions that `pyproject.toml` allows;
 - `newest`: the same with the newest that can be installed;
 - `colab`: every plain notebook, alone in a folder, with Colab's versions (`colab.txt`). It fetches
   the book from this repository's last commit; its numbers and words are compared with the stored
-  ones, as in `make test`. Figures are not, because another matplotlib draws them otherwise.
+  ones, as in `make test`. Figures are not, because another matplotlib draws them otherwise;
+- `sphinx`: the book with the newest Sphinx and without Jupyter Book, from the same configuration,
+  for the day on which Jupyter Book 1 stops.
 
 Each set has an environment of its own, made by uv with a Python that is on the machine.
 `tests/versions.md` keeps the last result of each.
@@ -16,6 +18,7 @@ from __future__ import annotations
 
 import os
 import re
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -29,13 +32,15 @@ import plain
 ROOT = execute.BOOK.parent
 RESULTS = ROOT / "tests" / "versions.md"
 HEAD = "| set | date | versions | result |\n|---|---|---|---|\n"
-PYTHONS = {"oldest": "3.11", "newest": "3", "colab": "3.13"}
+PYTHONS = {"oldest": "3.11", "newest": "3", "colab": "3.13", "sphinx": "3"}
 INSTALL = {
     "oldest": ["--resolution", "lowest-direct", "-e", ".[book]"],
     "newest": ["--upgrade", "-e", ".[book]"],
-    "colab": ["-r", "tools/colab.txt", "--no-config"],
+    "colab": ["-r", "tools/colab.txt"],
+    "sphinx": ["--upgrade", "-r", "tools/sphinx.txt", "-e", "."],
 }
-SHOWN = ("torch", "numpy", "scipy", "matplotlib", "scikit-learn", "ipython")
+SHOWN = dict.fromkeys(INSTALL, ("torch", "numpy", "scipy", "matplotlib", "scikit-learn", "ipython"))
+SHOWN["sphinx"] = ("sphinx", "docutils", "myst-parser", "myst-nb", "sphinx-book-theme")
 # a notebook's numbers and words, computed anew in an environment that has neither nbval nor pillow
 RUN = """
 import sys, nbformat
@@ -58,11 +63,11 @@ def environment(kind: str) -> Path:
     return python
 
 
-def versions(python: Path) -> str:
+def versions(python: Path, names: tuple[str, ...]) -> str:
     """The versions that matter, as one text."""
     code = (
         "import platform; from importlib.metadata import version; "
-        f"print('Python', platform.python_version(), *(f'{{n}} {{version(n)}}' for n in {SHOWN}))"
+        f"print('Python', platform.python_version(), *(f'{{n}} {{version(n)}}' for n in {names}))"
     )
     return subprocess.run([python, "-c", code], check=True, stdout=-1, encoding="utf-8").stdout
 
@@ -133,6 +138,28 @@ def run_notebooks(python: Path) -> tuple[bool, str]:
     return not failed, result + (f"; not {', '.join(failed)}" if failed else "")
 
 
+def run_sphinx(python: Path) -> tuple[bool, str]:
+    """Build the book by Sphinx alone, from the same configuration."""
+    with tempfile.TemporaryDirectory() as folder:
+        copy = Path(folder, "copy")
+        for name in ("book", "sdelib", "tools"):
+            shutil.copytree(ROOT / name, copy / name)
+        for name in ("_config.yml", "_toc.yml"):
+            shutil.copy(ROOT / name, copy)
+        subprocess.run(
+            [Path(sys.executable).with_name("jupyter-book"), "config", "sphinx", copy], check=True
+        )
+        settings = (copy / "conf.py").read_text(encoding="utf-8")
+        execute.write(copy / "conf.py", settings.replace("'jupyter_book', ", ""))
+        command = [python, "-m", "sphinx", "-q", "-n", "-b", "html", copy, Path(folder, "built")]
+        path = {**os.environ, "PYTHONPATH": str(copy / "tools")}  # of the extensions
+        run = subprocess.run(command, env=path, stderr=-1, encoding="utf-8")
+        warned = [line for line in run.stderr.splitlines() if "WARNING" in line]
+        print("\n".join(warned), run.stderr[-3000:] if run.returncode else "")
+        made = len(list(Path(folder, "built", "book").glob("*.html")))
+    return not run.returncode, f"{made} pages, {len(warned)} warnings"
+
+
 def store(kind: str, words: str, result: str) -> None:
     """Put the result into the table in place of the last one of its kind."""
     text = RESULTS.read_text(encoding="utf-8") if RESULTS.exists() else HEAD
@@ -146,9 +173,10 @@ def main(kind: str = "") -> None:
     if kind not in INSTALL:
         sys.exit(f"say which set: {', '.join(INSTALL)}")
     python = environment(kind)
-    words = versions(python)
+    words = versions(python, SHOWN[kind])
     print(words)
-    passed, result = (run_notebooks if kind == "colab" else run_library)(python)
+    runs = {"colab": run_notebooks, "sphinx": run_sphinx}
+    passed, result = runs.get(kind, run_library)(python)
     store(kind, words, re.sub(r" in [\d.]+s.*", "", result))
     print(result)
     sys.exit(not passed)
