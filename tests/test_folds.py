@@ -1,8 +1,11 @@
 """What folds away in the rendered pages, and under which line."""
 
+from html import escape
+from types import SimpleNamespace
+
 import pytest
 from docutils import nodes
-from folds import TITLE, Fold, fold_cell, is_preparation, shortened
+from folds import TITLE, Fold, fold_cell, is_preparation, shortened, visit
 
 CHECK = "gap = 1e-12\nprint(gap)\nassert gap < 1e-10"
 
@@ -89,3 +92,18 @@ def test_a_title_is_one_line_that_fits():
     assert shortened("a   b\n c") == "a b c"
     assert len(shortened("word " * 100)) <= TITLE
     assert shortened("word " * 100).endswith("word …")
+
+
+def test_a_title_has_code_and_formulas():
+    writer = SimpleNamespace(encode=escape, body=[])
+    visit(writer, Fold(kind="checked", title="`f` is <= $a^2$ or $b$"))
+    assert writer.body == [
+        '<details class="fold checked" open><summary><code>f</code> is &lt;= '
+        '<span class="math notranslate nohighlight">\\(a^2\\)</span> or '
+        '<span class="math notranslate nohighlight">\\(b\\)</span></summary>\n'
+    ]
+
+
+def test_a_title_keeps_no_half_of_a_formula():
+    long = "word " * 27 + "and $a + b + c + d + e$ are equal"
+    assert shortened(long) == "word " * 27 + "and …"

@@ -37,6 +37,9 @@ def visit(writer, node: Fold) -> None:
     """Open the HTML of a fold."""
     title = writer.encode(node["title"])
     title = re.sub(r"`([^`]+)`", r"<code>\1</code>", title)
+    title = re.sub(
+        r"\$([^$]+)\$", r'<span class="math notranslate nohighlight">\(\1\)</span>', title
+    )
     writer.body.append(f'<details class="fold {node["kind"]}" open><summary>{title}</summary>\n')
 
 
@@ -132,7 +135,12 @@ def fold_cell(node: nodes.container, source: str, metadata: dict) -> None:
 def shortened(text: str) -> str:
     """A title of a printed line: one space for many, and no more than fits."""
     text = re.sub(r"\s+", " ", text)
-    return text if len(text) <= TITLE else text[: TITLE - 2].rsplit(" ", 1)[0] + " …"
+    if len(text) <= TITLE:
+        return text
+    text = text[: TITLE - 2].rsplit(" ", 1)[0]
+    if text.count("$") % 2:  # no half of a formula
+        text = text.rpartition("$")[0].rstrip()
+    return text + " …"
 
 
 def is_preparation(source: str) -> bool:
