@@ -61,7 +61,7 @@ def walk(*steps: Step) -> Walk:
     require(len(steps) >= 1, "steps", "none", "at least one")
     flat: list[Step] = []
     for step in steps:
-        if not callable(step) or isinstance(step, type) or isgeneratorfunction(step):
+        if not callable(step) or isinstance(step, type | Adams) or isgeneratorfunction(step):
             raise TypeError(f"steps must be functions (score, x, t, s, noise), got {step!r}")
         flat += step.steps if isinstance(step, Walk) else [step]
     return Walk(tuple(flat))

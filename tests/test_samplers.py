@@ -11,7 +11,7 @@ from scipy import stats
 from torch.testing import assert_close
 
 from sdelib.data import deck_mixture
-from sdelib.laws import sampler_law, tabulate
+from sdelib.laws import propagate, sampler_law, tabulate
 from sdelib.mixtures import GaussianMixture
 from sdelib.samplers import (
     adams,
@@ -29,6 +29,7 @@ from sdelib.score import denoise, exact_score, grad_log, reverse_drift
 from sdelib.sde import VESDE, VPSDE, CosineSDE, FlowSDE, SubVPSDE, transition
 from sdelib.steps import (
     ancestral,
+    ancestral_2s,
     annealed_langevin,
     ddim,
     euler_maruyama,
@@ -43,6 +44,7 @@ NOISY = {
     "euler_maruyama": euler_maruyama,
     "reverse_diffusion": reverse_diffusion,
     "ancestral": ancestral,
+    "ancestral_2s": ancestral_2s,
 }
 FLOW = {
     "euler": (flow_euler, 1),
@@ -112,14 +114,64 @@ def test_noisy_steps_are_the_reverse_sde_in_the_limit(sde, target, step):
 
 @pytest.mark.parametrize("step", NOISY.values(), ids=NOISY)
 @pytest.mark.parametrize("sde", [VESDE(1.0, 10.0), VPSDE(), SubVPSDE()], ids=str)
-def test_noisy_steps_have_weak_order_one(sde, step):
-    errors = []
-    for n in (200, 400, 800):
+def test_noisy_steps_have_at_least_their_weak_order(sde, step):
+    errors, least = [], 2 if step is ancestral_2s else 1
+    for n in (50, 100, 200) if least == 2 else (200, 400, 800):
         ts = torch.linspace(1, 0.01, n + 1)
         v = variance_after(step, sde, ts, variance(sde, ts[0]))
         errors.append(abs(v / variance(sde, ts[-1]) - 1).item())
     orders = [math.log2(a / b) for a, b in itertools.pairwise(errors)]
-    assert all(abs(order - 1) < 0.2 for order in orders), orders
+    assert all(order > 0.8 * least for order in orders), orders
+    if least == 1:  # on normal data order 2 shows as 3
+        assert all(order < 1.2 for order in orders), orders
+
+
+def beyond(sde, t, s, x):
+    """The instant from which the process leads back to s what a noisy step draws."""
+    rho_t, rho_s = (i.sigma / i.alpha for i in (t, s))
+    return sde.at(sde.time_of(torch.tensor(rho_s**2 / rho_t)), x)
+
+
+def test_ancestral_is_ddim_beyond_and_noise_back(sde, target):
+    x, z = torch.randn(20, 2), torch.randn(20, 2)
+    t, s, score = sde.at(0.6, x), sde.at(0.5, x), exact_score(sde, target)
+    below = beyond(sde, t, s, x)
+    r, q = transition(below, s)
+    wanted = r * ddim(score, x, t, below) + q * z
+    # the instant between is known to the rounding of its time
+    assert_close(ancestral(score, x, t, s, lambda _: z), wanted, rtol=1e-6, atol=1e-8)
+
+
+@pytest.mark.parametrize("scale", [0.5, 1.0])
+def test_ancestral_2s_is_the_flow_beyond_to_third_order_and_noise_back(sde, target, scale):
+    # the local error of a step of order 2: an eighth at half the step
+    x, z, score, errors = torch.randn(20, 2), torch.randn(20, 2), exact_score(sde, target), []
+    for h in (0.01, 0.005):
+        t, s = sde.at(0.5, x), sde.at(0.5 - h, x)
+        below = beyond(sde, t, s, x)
+        *_, flowed = reverse(
+            score, sde, x, torch.linspace(t.time, below.time, 21).double(), walk(rk4)
+        )
+        r, q = transition(below, s)
+        found = ancestral_2s(score, x, t, s, lambda _: z, scale=scale)
+        errors.append((found - r * flowed - q * z).abs().max().item())
+    assert 2.7 < math.log2(errors[0] / errors[1]) < 3.3, errors
+
+
+def test_ancestral_2s_has_weak_order_two_on_the_mixture_and_beats_ancestral_there():
+    sde, target = VPSDE(), deck_mixture()
+    score, start, end = exact_score(sde, target), *(sde.at(t) for t in (1.0, 0.01))
+    first, last = (target.perturb(t.alpha, t.sigma) for t in (start, end))
+    law, errors = tabulate(first.log_prob, 8 * first.cov.sqrt()[0, 0]), {}
+    for step, counts in ((ancestral_2s, (32, 64, 128)), (ancestral, (64, 128, 256))):
+        for n in counts:
+            path = sde.path(torch.linspace(1, 0.01, n + 1), law.x)
+            end = propagate(law, score, path, step, per_std=3)
+            errors.setdefault(step.__name__, []).append(end.wasserstein(last))
+    orders = {name: math.log2(v[-2] / v[-1]) for name, v in errors.items()}
+    assert abs(orders["ancestral_2s"] - 2) < 0.25 > abs(orders["ancestral"] - 1), errors
+    # at 64, 128 and 256 calls of each
+    assert all(5 * a < b for a, b in zip(*errors.values(), strict=True)), errors
 
 
 def test_ancestral_is_exact_where_the_data_are_one_point():
@@ -350,7 +402,8 @@ def test_the_piloted_grid_is_even_in_the_measure_it_promises(sde, n):
     steps = -measure(angles).diff()
     # differences over a sixth of the ratio, not derivatives, and a sample's k_i
     assert_close(steps[:-1], steps[:-1].mean().expand(n), rtol=0.1, atol=0)
-    assert steps[-1] < 1.1 * steps[0] or ts[-2] == pytest.approx(1e-3)
+    if ts[-2] > 1.001e-3:  # the step to 0 is as long as the others
+        assert_close(steps[-1], steps[0], rtol=0.1, atol=0)
 
 
 def test_piloted_steps_lose_less_than_the_usual_ones():
@@ -598,10 +651,11 @@ def test_every_eta_has_the_variance_of_its_recursion_and_converges(eta):
 
 @pytest.mark.parametrize("sde", [VESDE(0.1, 10.0), VPSDE(), SubVPSDE(), CosineSDE(0.01)], ids=str)
 @pytest.mark.parametrize("step", NOISY.values(), ids=NOISY)
-def test_noisy_steps_recover_the_target_at_order_one(sde, step):
+def test_noisy_steps_recover_the_target_at_their_order(sde, step):
     # From p_1 itself to the exact law of E[x_0 | x_t] at t_min: only the step's error is left, and
     # the W1 between the exact laws must vanish at the step's order. A sampler with another limit
     # would show order 0.
+    order = 2 if step is ancestral_2s else 1
     target = deck_mixture()
     score, t_min = exact_score(sde, target), torch.tensor(0.01)
 
@@ -615,7 +669,7 @@ def test_noisy_steps_recover_the_target_at_order_one(sde, step):
         sampler_law(score, sde, walk(step), n, 0.01, start, 8.0, uniform).wasserstein(limit)
         for n in (80, 160)
     )
-    assert abs(math.log2(coarse / fine) - 1) < 0.35, (coarse, fine)
+    assert abs(math.log2(coarse / fine) - order) < 0.35, (coarse, fine)
 
 
 FAMILY = [VESDE(0.1, 10.0), VPSDE(), SubVPSDE(), CosineSDE(0.01), FlowSDE(0.01)]
@@ -637,7 +691,7 @@ def test_flow_solvers_carry_quantiles_to_quantiles_at_their_order(sde, solver, o
     assert abs(math.log2(coarse / fine) - order) < 0.1 * order + 0.15, (coarse, fine)
 
 
-@pytest.mark.parametrize("step", NOISY.values(), ids=NOISY)
+@pytest.mark.parametrize("step", [euler_maruyama, reverse_diffusion, ancestral])
 def test_strong_order_one_with_shared_increments(step):
     # The noise is additive, so the strong order is 1; the finest path is the reference of the rest
     sde, n, t_min = VPSDE(), 1024, 0.05
@@ -899,6 +953,11 @@ ONE, TIMES = torch.ones(1, 1), torch.tensor([1.0, 0.5, 0.1])
             ),
             FloatingPointError,
             "between t = 0.52.* and 0.3",
+        ),
+        (
+            lambda: ancestral_2s(SCORE, ONE, SDE.at(0.5), SDE.at(0.4), scale=-1.0),
+            ValueError,
+            "scale must be positive, got -1.0",
         ),
         (lambda: adams(1), ValueError, "order must be at least 2, got 1"),
         (lambda: adams(scale=0.0), ValueError, "scale must be positive, got 0.0"),
