@@ -4,12 +4,13 @@ PYTHON ?= python3
 BIN := .venv/bin
 INSTALLED := .venv/.installed
 BROWSER := _build/browser/node_modules
+BIOME := $(BROWSER)/.bin/biome
 PIP_INSTALL := pip install --quiet --disable-pip-version-check
 
 .DEFAULT_GOAL := help
-# PAGES: pages to open, and --shots FOLDER; LAB: --quick, to leave the changed constants out
-.PHONY: help book test test-oldest test-newest test-colab test-sphinx test-pages test-lab lab lint format \
-	chapters seeds weights learn-table picture notebooks owner pdf bench profile clean
+# PAGES: pages to open, and --shots FOLDER; LAB: options, see tests/browser/use_laboratory.mjs
+.PHONY: help book test test-oldest test-newest test-colab test-sphinx test-pages test-lab lab lint lint-js \
+	format chapters seeds weights learn-table picture notebooks owner pdf bench profile clean
 
 help: ## list what can be made
 	@grep -E '^[a-z -]+:.*##' Makefile | sed -E 's/^([a-z -]+):.*## /  make \1\t/' | expand -t 18
@@ -33,10 +34,16 @@ lint: $(INSTALLED) ## check the format, the rules and the types of all code
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/pyright --pythonpath $(BIN)/python
+	@if command -v npm > /dev/null; then $(MAKE) --no-print-directory lint-js; \
+		else echo "Without npm, the scripts in JavaScript were not checked."; fi
+
+lint-js: $(BIOME) ## check the format and the rules of the scripts in JavaScript
+	$(BIOME) check
 
 format: $(INSTALLED) ## give all code its format, and mend what can be mended by rule
 	$(BIN)/ruff check --fix-only .
 	$(BIN)/ruff format .
+	@if command -v npm > /dev/null; then $(MAKE) --no-print-directory $(BIOME) && $(BIOME) check --write; fi
 
 chapters: $(INSTALLED) ## execute every chapter, or CHAPTER=07_gaussian_mixture; store the outputs
 	$(BIN)/python tools/execute.py $(CHAPTER)
@@ -74,6 +81,7 @@ test-pages: $(BROWSER) ## open every built page in headless Chromium: see tests/
 
 test-lab: $(BROWSER) ## hold the laboratory to the library, and use it, in headless Chromium
 	NODE_PATH=$(BROWSER) node tests/browser/check_laboratory.mjs $(LAB)
+	NODE_PATH=$(BROWSER) node tests/browser/use_laboratory.mjs $(LAB)
 
 lab: $(INSTALLED) ## write the laboratory's weights and the values it is held to
 	$(BIN)/python tools/laboratory.py
@@ -89,6 +97,10 @@ $(BROWSER): Makefile
 	@command -v npm chromium > /dev/null || { echo "This needs npm and chromium."; exit 1; }
 	npm install --silent --prefix _build/browser playwright-core@1.65.1 axe-core@4.14.1 \
 		pdf-lib@1.17.1
+	@touch $@
+
+$(BIOME): biome.json
+	npm install --silent --prefix _build/browser @biomejs/biome@2.6.8
 	@touch $@
 
 .venv-bench/.installed: benchmarks/requirements.txt constraints.txt pyproject.toml

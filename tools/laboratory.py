@@ -11,6 +11,7 @@ import base64
 import json
 import math
 import sys
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
@@ -62,15 +63,6 @@ NOISY = {
         steps.ancestral, partial(steps.annealed_langevin, snr=0.3, n_steps=2)
     ),
 }
-WRONG_STEPS = (
-    "plus_for_minus",
-    "step_doubled",
-    "signs_of_the_other_clock",
-    "coefficients_of_the_reversed_time",
-    "step_of_one_thousandth",
-    "variance_for_its_root",
-    "g_for_g_squared",
-)
 
 
 def numbers(*values: float) -> torch.Tensor:
@@ -190,13 +182,19 @@ def cases() -> list[dict]:
             for name, solver in (FLOWS | NOISY).items():
                 value = solved(process, score, solver, target.dim)
                 add(f"{name}, {label}", "solve", value, process, target=label, solver=name)
-        for name in WRONG_STEPS:
-            solver = walk(globals().get(name) or getattr(wrong, name))
+        for name, step in wrong_steps(process).items():
+            solver = walk(step)
             value = solved(process, exact_score(process, plane()), solver, 2, n_steps=6)
             add(f"wrong: {name}", "solve", value, process, target="plane", solver=name, n_steps=6)
 
     process = sde.VPSDE()
-    add("the face's curve", "points", targets()["face"].means)
+    add("smile_curve", "smile_curve", targets()["face"].means, n=40)
+    shrunk = type("VPSDE", (sde.VPSDE,), {"alpha": wrong.shrink_twice})()
+    value = exact_score(shrunk, plane())(lattice(2), numbers(0.3)[0])
+    add("wrong: shrink_twice", "shrunk", value, process, t=0.3)
+    covs = plane().covs
+    narrow = GaussianMixture.from_covs(plane().weights, plane().means, covs @ covs)
+    add("wrong: deviation_for_variance", "narrow", narrow.log_prob(lattice(2)))
     for grid in GRIDS:
         value = solved(process, exact_score(process, plane()), walk(steps.heun), 2, grid, 16)
         add(
@@ -256,10 +254,31 @@ def cases() -> list[dict]:
     return found
 
 
-def g_for_g_squared(score, x, t, s, noise):
-    """Euler's step on the flow ODE with the wrong drift."""
-    drift = wrong.g_for_g_squared(score, t.sde, x, t.now, eta=0.0)
-    return x - (t.time - s.time) * drift
+def wrong_steps(process: sde.SDE) -> dict[str, Callable]:
+    """The steps that the wrong formulas make of their process."""
+
+    def g_for_g_squared(score, x, t, s, noise):
+        drift = wrong.g_for_g_squared(score, t.sde, x, t.now, eta=0.0)
+        return x - (t.time - s.time) * drift
+
+    def of_diffusion(formula):
+        return lambda score, x, t, s, noise: steps.euler_maruyama(
+            score, x, t._replace(g=float(formula(t.sde, t.now))), s, noise
+        )
+
+    names = (
+        "plus_for_minus",
+        "step_doubled",
+        "coefficients_of_the_reversed_time",
+        "signs_of_the_other_clock",
+        "variance_for_its_root",
+    )
+    found = {name: getattr(wrong, name) for name in names} | {"g_for_g_squared": g_for_g_squared}
+    if type(process) is sde.VPSDE:
+        found["beta_itself"] = of_diffusion(wrong.beta_itself)
+    if type(process) is sde.VESDE:
+        found["geometric_without_log"] = of_diffusion(wrong.geometric_without_log)
+    return found
 
 
 def component(target: GaussianMixture, k: int) -> GaussianMixture:

@@ -4,19 +4,13 @@
 // - mutants: with one constant changed in a script, cases fail, among them the named one.
 //
 //   make test-lab
-//
-// CHROMIUM names the browser's program where it is not /usr/bin/chromium.
-import { createRequire } from 'node:module';
 import { readFileSync } from 'node:fs';
 import { join, resolve } from 'node:path';
-import { fileURLToPath } from 'node:url';
+import { here, launch, problems } from './browser.mjs';
 
-const require = createRequire(import.meta.url); // unlike import it honours NODE_PATH
-const { chromium } = require('playwright-core');
-const here = resolve(fileURLToPath(import.meta.url), '..');
 const lab = resolve(here, '../../book/_static/lab');
 const cases = JSON.parse(readFileSync(join(here, 'lab_golden.json'), 'utf8'));
-const MATHEMATICS = ['sde', 'mixtures', 'score', 'steps', 'samplers', 'wrong', 'metrics', 'face', 'learned'];
+const MATHEMATICS = ['sde', 'mixtures', 'data', 'score', 'steps', 'samplers', 'wrong', 'metrics', 'face', 'learned'];
 const source = (name) => readFileSync(join(lab, `${name}.js`), 'utf8');
 
 // script, what to change, into what, a case that must fail
@@ -24,29 +18,55 @@ const MUTANTS = [
   ['sde', '-int_beta(t) / 2', '-int_beta(t)', 'alpha(t), VPSDE(beta_min=0.1, beta_max=20.0)'],
   ['sde', 'Math.sqrt(2 * log_ratio)', 'Math.sqrt(log_ratio)', 'g(t), VESDE(sigma_min=0.01, sigma_max=50.0)'],
   ['sde', '-2 * int_beta(t)', '-int_beta(t)', 'g(t), SubVPSDE(beta_min=0.1, beta_max=20.0)'],
-  ['sde', 'alpha_end = 1e-3 } = {}) {\n    const fall = 1 -', 'alpha_end = 1e-3 } = {}) {\n    const fall = 1.0001 -',
-    'alpha(t), FlowSDE(alpha_end=0.001)'],
-  ['mixtures', '(dx * px[k] + dy * py[k]) / 2', '(dx * px[k] + dy * py[k]) / 1.9999',
-    'score of plane at 0.3, VPSDE(beta_min=0.1, beta_max=20.0)'],
-  ['steps', '(1 + eta ** 2) / 2', '(1 + eta) / 2', 'euler_maruyama, eta 1.7, plane, VPSDE(beta_min=0.1, beta_max=20.0)'],
+  [
+    'sde',
+    'alpha_end = 1e-3 } = {}) {\n    const fall = 1 -',
+    'alpha_end = 1e-3 } = {}) {\n    const fall = 1.0001 -',
+    'alpha(t), FlowSDE(alpha_end=0.001)',
+  ],
+  [
+    'mixtures',
+    '(dx * px[k] + dy * py[k]) / 2',
+    '(dx * px[k] + dy * py[k]) / 1.9999',
+    'score of plane at 0.3, VPSDE(beta_min=0.1, beta_max=20.0)',
+  ],
+  [
+    'steps',
+    '(1 + eta ** 2) / 2',
+    '(1 + eta) / 2',
+    'euler_maruyama, eta 1.7, plane, VPSDE(beta_min=0.1, beta_max=20.0)',
+  ],
   ['steps', 'times(2 - r, x)', 'times(1 / r, x)', 'reverse_diffusion, line, VPSDE(beta_min=0.1, beta_max=20.0)'],
-  ['steps', '2 * (snr * s.sigma) ** 2', '(snr * s.sigma) ** 2',
-    'ancestral and annealed_langevin, snr 0.3, 2 steps, line, VPSDE(beta_min=0.1, beta_max=20.0)'],
-  ['samplers', '1 + h / (2 * h_last)', '1 + h / (2.001 * h_last)',
-    'dpm_solver_2m, line, VPSDE(beta_min=0.1, beta_max=20.0)'],
+  [
+    'steps',
+    '2 * (snr * s.sigma) ** 2',
+    '(snr * s.sigma) ** 2',
+    'ancestral and annealed_langevin, snr 0.3, 2 steps, line, VPSDE(beta_min=0.1, beta_max=20.0)',
+  ],
+  [
+    'samplers',
+    '1 + h / (2 * h_last)',
+    '1 + h / (2.001 * h_last)',
+    'dpm_solver_2m, line, VPSDE(beta_min=0.1, beta_max=20.0)',
+  ],
   ['samplers', 'correction[j] - (j ?', 'correction[j] - (j > 1 ?', 'adams, line, VPSDE(beta_min=0.1, beta_max=20.0)'],
   ['samplers', 'bend = 0.02', 'bend = 0.021', 'grid log_linear, VPSDE(beta_min=0.1, beta_max=20.0)'],
   ['metrics', '(2 * xy) / (n * m)', 'xy / (n * m)', 'energy_distance'],
   ['metrics', 'Math.floor(n * p) + 1', 'Math.floor(n * p)', 'wasserstein'],
-  ['learned', 'scale * ((alpha / sigma) * value - u[i])', 'scale * (alpha * value - u[i])', "the face's network at 0.1"],
+  [
+    'learned',
+    'scale * ((alpha / sigma) * value - u[i])',
+    'scale * (alpha * value - u[i])',
+    "the face's network at 0.1",
+  ],
 ];
 
 /** Runs in the page: the names of the cases that fail, with their largest error in units of what is allowed. */
 function failures(all) {
-  const { sde, mixtures, score, guidance, steps, samplers, metrics, learned, wrong } = sdelib;
+  const { data, sde, mixtures, score, guidance, steps, samplers, metrics, learned, wrong } = sdelib;
   const { walk } = samplers;
   const flat = (dim, weights, means, covs) => mixtures.GaussianMixture({ dim, weights, means, covs });
-  const curve = all.find((c) => c.what === 'points').out;
+  const curve = data.smile_curve(Array.from({ length: 40 }, (_, i) => (i + 0.5) / 40));
   const TARGETS = {
     line: flat(1, [0.5, 0.5], [-3, 3], [0.25, 1]),
     plane: flat(2, [0.2, 0.3, 0.5], [-1, 0.5, 1, -0.3, 0.2, 1.4], [0.2, 0.05, 0.1, 0.1, -0.06, 0.15, 0.04, 0, 0.4]),
@@ -76,7 +96,8 @@ function failures(all) {
   };
   const ticks = [-2.5, -0.4, 0.3, 2];
   const lattice = (dim) =>
-    dim === 1 ? Float64Array.from({ length: 9 }, (_, i) => -6 + 1.5 * i)
+    dim === 1
+      ? Float64Array.from({ length: 9 }, (_, i) => -6 + 1.5 * i)
       : Float64Array.from(ticks.flatMap((a) => ticks.flatMap((b) => [a, b])));
   const drawn = (n, scale = 1) => steps.times(scale, wave()(new Float64Array(n)));
   const solve = (c, process, s, dim) => {
@@ -87,7 +108,9 @@ function failures(all) {
     return last;
   };
   const COMPUTE = {
-    points: (c) => c.out,
+    smile_curve: () => curve,
+    shrunk: (c, p) => score.exact_score(wrong.shrink_twice(p), TARGETS.plane)(lattice(2), c.t),
+    narrow: () => wrong.deviation_for_variance(TARGETS.plane).log_prob(lattice(2)),
     formula: (c, p) => c.at.map(p[c.formula]),
     grid: (c, p) => samplers[c.grid](p, 7, 1e-3),
     log_prob: (c, p, law) => law.perturb(p.alpha(c.t), p.sigma(c.t)).log_prob(lattice(law.dim)),
@@ -116,18 +139,17 @@ function failures(all) {
     const process = c.sde && sde[c.sde.name](c.sde.parameters);
     const got = [...COMPUTE[c.what](c, process, TARGETS[c.target])];
     const largest = Math.max(...c.out.map(Math.abs));
-    const errors = c.out.map((wanted, i) => Math.abs(got[i] - wanted) / (1e-5 * Math.abs(wanted) + 1e-9 * largest + Number.MIN_VALUE));
+    const errors = c.out.map(
+      (wanted, i) => Math.abs(got[i] - wanted) / (1e-5 * Math.abs(wanted) + 1e-9 * largest + Number.MIN_VALUE),
+    );
     const worst = Math.max(...errors.map((e) => (Number.isNaN(e) ? Infinity : e)));
     if (got.length !== c.out.length || worst > 1) found.push({ name: c.name, worst });
   }
   return found;
 }
 
-const browser = await chromium.launch({
-  executablePath: process.env.CHROMIUM ?? '/usr/bin/chromium',
-  args: ['--no-sandbox', '--disable-gpu', '--disable-quic', '--no-first-run', '--disable-background-networking',
-    '--disable-component-update', '--disable-sync', '--host-resolver-rules=MAP * ~NOTFOUND'],
-});
+const browser = await launch();
+const { problem, count } = problems();
 
 /** The failing cases with the scripts as `read` gives them. */
 async function compared(read) {
@@ -138,23 +160,19 @@ async function compared(read) {
   return found;
 }
 
-let problems = 0;
-function problem(text) {
-  problems += 1;
-  console.log(text);
-}
-
-for (const { name, worst } of await compared(source)) problem(`differs from sdelib, ${worst.toPrecision(3)} times the tolerance: ${name}`);
+for (const { name, worst } of await compared(source))
+  problem(`differs from sdelib, ${worst.toPrecision(3)} times the tolerance: ${name}`);
 console.log(`${cases.length} values of the library computed again`);
 
 const mutants = process.argv.includes('--quick') ? [] : MUTANTS;
 for (const [script, from, to, named] of mutants) {
   if (source(script).split(from).length < 2) problem(`nothing to change in ${script}.js: ${from}`);
   const found = await compared((name) => (name === script ? source(name).replace(from, to) : source(name)));
-  if (!found.some(({ name }) => name === named)) problem(`not caught by "${named}": ${script}.js with ${to} for ${from}`);
+  if (!found.some(({ name }) => name === named))
+    problem(`not caught by "${named}": ${script}.js with ${to} for ${from}`);
 }
 console.log(`${mutants.length} changed constants, each caught by name`);
 
 await browser.close();
-console.log(`${problems} problems`);
-process.exit(problems ? 1 : 0);
+console.log(`${count()} problems`);
+process.exit(count() ? 1 : 0);

@@ -9,13 +9,20 @@
 
   const silu = (x) => x / (1 + Math.exp(-x));
 
-  /** Weight (n_out rows of n_in) times h, plus bias, into out. */
-  function linear({ weight, bias }, h, out) {
+  /** Weight (n_out rows of n_in) times h, plus bias, into out; two rows at a time, which is faster. */
+  function linear(weight, bias, h, out) {
     const n_in = h.length;
-    for (let j = 0; j < out.length; j++) {
-      let sum = bias[j];
-      for (let i = 0, at = j * n_in; i < n_in; i++) sum += weight[at + i] * h[i];
-      out[j] = sum;
+    for (let j = 0; j < out.length; j += 2) {
+      let a = bias[j];
+      let b = bias[j + 1];
+      let at = j * n_in;
+      let below = at + n_in;
+      for (let i = 0; i < n_in; i++) {
+        a += weight[at++] * h[i];
+        b += weight[below++] * h[i];
+      }
+      out[j] = a;
+      out[j + 1] = b;
     }
   }
 
@@ -42,7 +49,7 @@
         }
         let at = h;
         layers.forEach((layer, l) => {
-          linear(layer, at, outs[l]);
+          linear(layer.weight, layer.bias, at, outs[l]);
           at = outs[l];
           if (l < layers.length - 1) for (let j = 0; j < at.length; j++) at[j] = silu(at[j]);
         });
@@ -76,7 +83,7 @@
     }
     const layers = Object.keys(shapes)
       .filter((name) => /^net\.layers\.\d+\.weight$/.test(name))
-      .map((name) => ({ weight: tensors[name], bias: tensors[name.replace('weight', 'bias')] }));
+      .map((name) => ({ weight: Float64Array.from(tensors[name]), bias: tensors[name.replace('weight', 'bias')] }));
     const net = MLP({ frequencies: tensors['net.time.frequencies'], waves: tensors['net.waves.frequencies'], layers });
     face = ResidualScore(net, sdelib.sde.VPSDE(), tensors.mean, tensors.variance[0]);
     return face;

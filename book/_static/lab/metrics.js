@@ -6,7 +6,8 @@
     const n = points.length;
     const law = quantile(Array.from({ length: n_levels }, (_, i) => (i + 0.5) / n_levels));
     let [value, floor, i, j, last] = [0, 0, 0, 0, Math.min(points[0], law[0])];
-    while (i < n || j < n_levels) { // both distribution functions are flat between one value and the next
+    while (i < n || j < n_levels) {
+      // both distribution functions are flat between one value and the next
       const next = j === n_levels || (i < n && points[i] < law[j]) ? points[i] : law[j];
       value += Math.abs(i / n - j / n_levels) * (next - last);
       last = next;

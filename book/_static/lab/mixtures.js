@@ -24,6 +24,7 @@
       [pxx[k], pxy[k], pyy[k]] = [yy[k] / det, -xy[k] / det, xx[k] / det];
       c[k] = Math.log(weights[k]) - (dim * Math.log(2 * Math.PI) + Math.log(det)) / 2;
     }
+    const std = xx.map(Math.sqrt);
     const [logs, px, py] = [0, 0, 0].map(() => new Float64Array(K));
 
     /** Fill `logs`, the logarithms of the weighted densities at a point, and the pulls; return the largest logarithm. */
@@ -77,7 +78,15 @@
       const [a2, s2] = [alpha ** 2, sigma ** 2];
       const spread = (v) => a2 * v + s2;
       const across = dim === 2 ? yy.map(spread) : yy;
-      return law(dim, weights, mx.map((m) => alpha * m), my.map((m) => alpha * m), xx.map(spread), xy.map((v) => a2 * v), across);
+      return law(
+        dim,
+        weights,
+        mx.map((m) => alpha * m),
+        my.map((m) => alpha * m),
+        xx.map(spread),
+        xy.map((v) => a2 * v),
+        across,
+      );
     }
 
     /** n points; `random` has uniform() and normal(). */
@@ -115,37 +124,40 @@
 
     /** The law of one coordinate. */
     const marginal = (i) => GaussianMixture({ dim: 1, weights, means: i ? my : mx, covs: i ? yy : xx });
-    const component = (k) =>
-      law(dim, new Float64Array([1]), ...[mx, my, xx, xy, yy].map((v) => v.slice(k, k + 1)));
+    const component = (k) => law(dim, new Float64Array([1]), ...[mx, my, xx, xy, yy].map((v) => v.slice(k, k + 1)));
 
-    function cdf(x) {
-      return x.map((value) => {
-        let sum = 0;
-        for (let k = 0; k < K; k++) sum += weights[k] * ndtr((value - mx[k]) / Math.sqrt(xx[k]));
-        return sum;
-      });
+    function cdf_at(x) {
+      let sum = 0;
+      for (let k = 0; k < K; k++) sum += weights[k] * ndtr((x - mx[k]) / std[k]);
+      return sum;
     }
+
+    function density_at(x) {
+      let sum = 0;
+      for (let k = 0; k < K; k++) sum += Math.exp(c[k] - ((x - mx[k]) / std[k]) ** 2 / 2);
+      return sum;
+    }
+
+    const cdf = (x) => x.map(cdf_at);
 
     /** Points where the distribution function has the increasing `levels`, by Newton's method kept between bounds. */
     function quantile(levels) {
-      const std = xx.map(Math.sqrt);
       let low = Math.min(...mx.map((m, k) => m - 40 * std[k]));
       const end = Math.max(...mx.map((m, k) => m + 40 * std[k]));
-      let x = mx.reduce((sum, m, k) => sum + weights[k] * m, 0);
+      let x = mx[0];
       return levels.map((level) => {
         let high = end;
         x = Math.max(x, low);
         for (let i = 0; i < 200; i++) {
-          const excess = cdf([x])[0] - level;
+          const excess = cdf_at(x) - level;
           if (excess < 0) low = x;
           else high = x;
-          const step = excess / Math.exp(log_prob([x])[0]);
-          const next = x - step > low && x - step < high ? x - step : (low + high) / 2;
-          const done = Math.abs(next - x) <= 1e-13 * (1 + Math.abs(next));
+          const wanted = x - excess / density_at(x);
+          const next = wanted > low && wanted < high ? wanted : (low + high) / 2;
+          const done = Math.abs(next - x) <= 1e-11 * (1 + Math.abs(next));
           x = next;
           if (done) break;
         }
-        low = Math.min(low, x);
         return x;
       });
     }
@@ -162,7 +174,20 @@
     }
     const parts = { mx, my, xx, xy, yy };
     return {
-      dim, weights, parts, mean, variance, log_prob, score, perturb, sample, condition, marginal, component, cdf, quantile,
+      dim,
+      weights,
+      parts,
+      mean,
+      variance,
+      log_prob,
+      score,
+      perturb,
+      sample,
+      condition,
+      marginal,
+      component,
+      cdf,
+      quantile,
     };
   }
 

@@ -105,22 +105,34 @@
   }
 
   function uniform(_sde, n_steps, t_min = 1e-3) {
-    return from_one_to(t_min, fractions(n_steps).map((u) => 1 + u * (t_min - 1)));
+    return from_one_to(
+      t_min,
+      fractions(n_steps).map((u) => 1 + u * (t_min - 1)),
+    );
   }
 
   function log_snr(sde, n_steps, t_min = 1e-3) {
     const [high, low] = ends(sde, t_min);
-    return from_one_to(t_min, fractions(n_steps).map((u) => sde.time_of(high * (low / high) ** u)));
+    return from_one_to(
+      t_min,
+      fractions(n_steps).map((u) => sde.time_of(high * (low / high) ** u)),
+    );
   }
 
   function edm(sde, n_steps, t_min = 1e-3, rho = 7) {
     const [high, low] = ends(sde, t_min).map((ratio) => ratio ** (1 / rho));
-    return from_one_to(t_min, fractions(n_steps).map((u) => sde.time_of(lerp(high, low, u) ** rho)));
+    return from_one_to(
+      t_min,
+      fractions(n_steps).map((u) => sde.time_of(lerp(high, low, u) ** rho)),
+    );
   }
 
   function log_linear(sde, n_steps, t_min = 1e-3, bend = 0.02) {
     const [high, low] = ends(sde, t_min).map((ratio) => Math.asinh(ratio / bend));
-    return from_one_to(t_min, fractions(n_steps).map((u) => sde.time_of(bend * Math.sinh(lerp(high, low, u)))));
+    return from_one_to(
+      t_min,
+      fractions(n_steps).map((u) => sde.time_of(bend * Math.sinh(lerp(high, low, u)))),
+    );
   }
 
   sdelib.samplers = { walk, dpm_solver_2m, adams, uniform, log_snr, edm, log_linear };

@@ -20,13 +20,17 @@
 
   function VESDE({ sigma_min = 0.01, sigma_max = 50 } = {}) {
     const log_ratio = Math.log(sigma_max / sigma_min);
-    return make('VESDE', { sigma_min, sigma_max }, {
-      f: () => 0,
-      g: (t) => sigma_min * Math.exp(t * log_ratio) * Math.sqrt(2 * log_ratio),
-      alpha: () => 1,
-      sigma: (t) => sigma_min * Math.sqrt(Math.expm1(2 * t * log_ratio)),
-      time_of: (ratio) => Math.min(Math.log1p((ratio / sigma_min) ** 2) / (2 * log_ratio), 1),
-    });
+    return make(
+      'VESDE',
+      { sigma_min, sigma_max },
+      {
+        f: () => 0,
+        g: (t) => sigma_min * Math.exp(t * log_ratio) * Math.sqrt(2 * log_ratio),
+        alpha: () => 1,
+        sigma: (t) => sigma_min * Math.sqrt(Math.expm1(2 * t * log_ratio)),
+        time_of: (ratio) => Math.min(Math.log1p((ratio / sigma_min) ** 2) / (2 * log_ratio), 1),
+      },
+    );
   }
 
   /** What VP and sub-VP share: the rate of noise, its integral and the drift. */
@@ -65,24 +69,32 @@
 
   function CosineSDE({ alpha_end = 1e-3 } = {}) {
     const omega = Math.acos(alpha_end);
-    return make('CosineSDE', { alpha_end }, {
-      f: (t) => -omega * Math.tan(omega * t),
-      g: (t) => Math.sqrt(2 * omega * Math.tan(omega * t)),
-      alpha: (t) => Math.cos(omega * t),
-      sigma: (t) => Math.sin(omega * t),
-      time_of: (ratio) => Math.min(Math.atan(ratio) / omega, 1),
-    });
+    return make(
+      'CosineSDE',
+      { alpha_end },
+      {
+        f: (t) => -omega * Math.tan(omega * t),
+        g: (t) => Math.sqrt(2 * omega * Math.tan(omega * t)),
+        alpha: (t) => Math.cos(omega * t),
+        sigma: (t) => Math.sin(omega * t),
+        time_of: (ratio) => Math.min(Math.atan(ratio) / omega, 1),
+      },
+    );
   }
 
   function FlowSDE({ alpha_end = 1e-3 } = {}) {
     const fall = 1 - alpha_end;
-    return make('FlowSDE', { alpha_end }, {
-      f: (t) => -fall / (1 - fall * t),
-      g: (t) => Math.sqrt(2 * t + (2 * fall * t * t) / (1 - fall * t)),
-      alpha: (t) => 1 - fall * t,
-      sigma: (t) => t,
-      time_of: (ratio) => Math.min(ratio / (1 + fall * ratio), 1),
-    });
+    return make(
+      'FlowSDE',
+      { alpha_end },
+      {
+        f: (t) => -fall / (1 - fall * t),
+        g: (t) => Math.sqrt(2 * t + (2 * fall * t * t) / (1 - fall * t)),
+        alpha: (t) => 1 - fall * t,
+        sigma: (t) => t,
+        time_of: (ratio) => Math.min(ratio / (1 + fall * ratio), 1),
+      },
+    );
   }
 
   /** Scale and standard deviation of the step p(x_t | x_s) = N(r x_s, q^2 I). */

@@ -1,0 +1,155 @@
+/* The page: what is set, what follows from a change, the address and the program. */
+(() => {
+  const { settings } = sdelib;
+  const { element } = sdelib.controls;
+  const still = matchMedia('(prefers-reduced-motion: reduce)');
+
+  /** Settings worth a look: names and addresses. */
+  const INPAINTING = (run) => `${run}.solver=ancestral&${run}.known=x&${run}.value=0.9`;
+  const TRIES = {
+    'A face': '',
+    'Exact and learned': 'compare=1&b.score=learned',
+    'Noise or none': 'target=line&compare=1&b.solver=heun',
+    'Ten steps': 'target=plane&compare=1&a.n_steps=10&b.solver=adams&b.n_steps=10',
+    'Too much guidance': 'target=plane&compare=1&a.label=1&b.label=1&b.scale=4',
+    Inpainting: `target=plane&compare=1&${INPAINTING('a')}&${INPAINTING('b')}&b.corrector_steps=3`,
+    'A wrong formula': 'target=line&compare=1&a.eta=0&b.eta=0&b.wrong=g_for_g_squared',
+    Forward: 'direction=forward&compare=1&b.process=VESDE',
+    Draw: 'target=drawing',
+  };
+
+  function build(root) {
+    let state = settings.defaults();
+    let redraw_editor = () => {};
+    let hand = { chosen: 0 };
+    const film = sdelib.film.film({ moved: write_address });
+    const tries = element('div', { className: 'lab-tries', role: 'group', 'aria-label': 'Things to try' });
+    const looks = element('div', { className: 'lab-looks' });
+    const note = element('p', { className: 'lab-note', role: 'status' });
+    const desk = element('div', { className: 'lab-desk' });
+    const python = program();
+    for (const [name, address] of Object.entries(TRIES)) {
+      const button = element('button', { type: 'button' }, name);
+      button.addEventListener('click', () => arrive(address));
+      tries.append(button);
+    }
+    root.replaceChildren(tries, film.stage, film.bar, looks, note, desk, python.box);
+
+    function say(notes) {
+      note.textContent = [...new Set(notes)].slice(0, 3).join('; ');
+    }
+
+    function fill() {
+      redraw_editor = sdelib.desk.fill(desk, looks, state, hand, { set, change, say });
+    }
+
+    /** Set one setting of the page or of a run, and what has to follow. */
+    function set(owner, name, value, notes) {
+      const before = { ...owner };
+      if (name === 'compare' && value) state.b = settings.rival(state.a);
+      if (name === 'wrong') Object.assign(owner, settings.needed(owner, value));
+      owner[name] = value;
+      settings.settled(state, notes);
+      if (name !== 'wrong' && owner.wrong !== before.wrong)
+        notes.push('the wrong formula does not fit, and is taken out');
+      say(notes);
+      if (name === 'density' || name === 'arrows') {
+        write_address();
+        film.look();
+        return;
+      }
+      change();
+      const sliding = document.activeElement?.type === 'range' && desk.contains(document.activeElement);
+      if (!sliding) fill(); // a slider stays where it is held
+    }
+
+    /** Begin the runs again, at the same place of the film. */
+    function change() {
+      settings.settled(state);
+      root.classList.toggle('lab-two', state.compare);
+      film.show(state);
+      python.write(state);
+      write_address();
+    }
+
+    /** Begin with the state of an address. */
+    function arrive(address) {
+      const found = settings.decode(address);
+      state = found.state;
+      hand = { chosen: 0 };
+      const placed = /(^|&)at=/.test(address);
+      change();
+      fill();
+      say(found.notes);
+      if (placed || still.matches) film.go(state.at, false);
+      else film.go(0, true);
+    }
+
+    let waiting = 0;
+    function write_address() {
+      clearTimeout(waiting);
+      waiting = setTimeout(() => {
+        const address = settings.encode({ ...state, at: film.at() });
+        const bare = location.href.split('#')[0];
+        history.replaceState(null, '', address ? `${bare}#${address}` : bare);
+      }, 300);
+    }
+
+    addEventListener('hashchange', () => {
+      if (location.hash.includes('=')) arrive(location.hash.slice(1));
+    });
+    new MutationObserver(() => {
+      film.look();
+      redraw_editor();
+    }).observe(document.documentElement, { attributeFilter: ['data-theme'] });
+    arrive(location.hash.slice(1));
+    sdelib.page = { TRIES, arrive, film, state: () => state };
+  }
+
+  /** The program of a run, and a button that copies it. */
+  function program() {
+    const code = element('code');
+    const copy = element('button', { type: 'button' }, 'Copy');
+    const which = element('select', { ariaLabel: 'Run' });
+    for (const run of ['a', 'b']) which.append(element('option', { value: run }, `run ${run.toUpperCase()}`));
+    const bar = element('div', { className: 'lab-film' }, which, copy);
+    const listing = element('pre', { tabIndex: 0 }, code);
+    const box = element(
+      'details',
+      { className: 'lab-python' },
+      element('summary', {}, 'Open this in Python'),
+      bar,
+      listing,
+    );
+    let state = null;
+
+    function write(of) {
+      state = of;
+      which.hidden = !state.compare;
+      if (!state.compare) which.value = 'a';
+      code.textContent = sdelib.python.program(state, state[which.value]);
+      copy.textContent = 'Copy';
+    }
+    which.addEventListener('change', () => write(state));
+    copy.addEventListener('click', async () => {
+      try {
+        await navigator.clipboard.writeText(code.textContent);
+        copy.textContent = 'Copied';
+      } catch {
+        // not allowed here: the reader may copy what is marked
+        getSelection().selectAllChildren(code);
+        copy.textContent = 'Marked';
+      }
+    });
+    return { box, write };
+  }
+
+  const root = document.getElementById('lab');
+  if (!root) return;
+  try {
+    build(root);
+    document.querySelector('.lab-still')?.classList.add('lab-replaced');
+  } catch (error) {
+    console.error('the laboratory stays a picture:', error);
+  }
+})();
