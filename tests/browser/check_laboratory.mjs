@@ -59,6 +59,16 @@ const MUTANTS = [
     'scale * (alpha * value - u[i])',
     "the face's network at 0.1",
   ],
+  ['data', '[0.36, 0.22, 0.2, 25, 155]', '[0.36, 0.22, 0.21, 25, 155]', 'smile_curve'],
+  ['mixtures', 'my[k] + (uy * gap) / spread', 'my[k] + (ux * gap) / spread', 'condition on coordinate 0'],
+  ['score', '(1 - scale) * s + scale', 's + scale', 'classifier_free at 4.0, VPSDE(beta_min=0.1, beta_max=20.0)'],
+  ['score', '(alpha * y - x[i])', '(y - x[i])', 'inpaint, VPSDE(beta_min=0.1, beta_max=20.0)'],
+  [
+    'wrong',
+    'Math.exp(-sde.int_beta(t))',
+    'Math.exp(-sde.int_beta(t) / 2)',
+    'wrong: shrink_twice, VPSDE(beta_min=0.1, beta_max=20.0)',
+  ],
 ];
 
 /** Runs in the page: the names of the cases that fail, with their largest error in units of what is allowed. */

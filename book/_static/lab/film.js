@@ -3,7 +3,7 @@
   const { settings, draw } = sdelib;
   const { element } = sdelib.controls;
   const N_FRAMES = 121;
-  const [FRAME, WORK] = [33, 14]; // milliseconds: a frame, and of each how much may be computing
+  const [FRAME, WORK] = [30, 12]; // milliseconds: the least from picture to picture, and the most to compute for each
 
   /** Pictures with a line of facts each, a slider and a button; `moved` is called when the reader, or the end, stops it. */
   function film({ moved }) {

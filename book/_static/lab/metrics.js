@@ -31,14 +31,15 @@
     return (2 * m * (1 - p) * Math.exp(log_choose + m * Math.log(p) + (n - m) * Math.log1p(-p))) / n;
   }
 
-  /** The sum of the distances of all points of x from all of y, in the plane. */
+  /** The sum of the distances of all points of x from all of y, in the plane; of x from itself each pair counts twice. */
   function distances(x, y) {
+    const own = x === y;
     let sum = 0;
     for (let i = 0; i < x.length; i += 2) {
-      const [a, b] = [x[i], x[i + 1]];
-      for (let j = 0; j < y.length; j += 2) sum += Math.sqrt((a - y[j]) ** 2 + (b - y[j + 1]) ** 2);
+      const [a, b, end] = [x[i], x[i + 1], own ? i : y.length];
+      for (let j = 0; j < end; j += 2) sum += Math.sqrt((a - y[j]) ** 2 + (b - y[j + 1]) ** 2);
     }
-    return sum;
+    return own ? 2 * sum : sum;
   }
 
   function energy_distance(x, y) {

@@ -33,6 +33,7 @@
       button.addEventListener('click', () => arrive(address));
       tries.append(button);
     }
+    film.bar.append(copier('Copy link', link));
     root.replaceChildren(tries, film.stage, film.bar, looks, note, desk, python.box);
 
     function say(notes) {
@@ -85,14 +86,16 @@
       else film.go(0, true);
     }
 
+    function link() {
+      const address = settings.encode({ ...state, at: film.at() });
+      return location.href.split('#')[0] + (address && `#${address}`);
+    }
+
     let waiting = 0;
     function write_address() {
+      // not at each frame of a drag: browsers limit how often
       clearTimeout(waiting);
-      waiting = setTimeout(() => {
-        const address = settings.encode({ ...state, at: film.at() });
-        const bare = location.href.split('#')[0];
-        history.replaceState(null, '', address ? `${bare}#${address}` : bare);
-      }, 300);
+      waiting = setTimeout(() => history.replaceState(null, '', link()), 300);
     }
 
     addEventListener('hashchange', () => {
@@ -106,21 +109,36 @@
     sdelib.page = { TRIES, arrive, film, state: () => state };
   }
 
-  /** The program of a run, and a button that copies it. */
+  /** A button that copies what `text` gives, and says whether it may. */
+  function copier(words, text) {
+    const button = element('button', { type: 'button' }, words);
+    button.addEventListener('click', async () => {
+      try {
+        await navigator.clipboard.writeText(text());
+        button.textContent = 'Copied';
+      } catch {
+        button.textContent = 'Not allowed here';
+      }
+      setTimeout(() => {
+        button.textContent = words;
+      }, 2000);
+    });
+    return button;
+  }
+
+  /** The program of a run, to be opened, chosen and copied. */
   function program() {
     const code = element('code');
-    const copy = element('button', { type: 'button' }, 'Copy');
     const which = element('select', { ariaLabel: 'Run' });
     for (const run of ['a', 'b']) which.append(element('option', { value: run }, `run ${run.toUpperCase()}`));
-    const bar = element('div', { className: 'lab-film' }, which, copy);
-    const listing = element('pre', { tabIndex: 0 }, code);
-    const box = element(
-      'details',
-      { className: 'lab-python' },
-      element('summary', {}, 'Open this in Python'),
-      bar,
-      listing,
+    const bar = element(
+      'div',
+      { className: 'lab-film' },
+      which,
+      copier('Copy', () => code.textContent),
     );
+    const summary = element('summary', {}, 'Open this in Python');
+    const box = element('details', { className: 'lab-python' }, summary, bar, element('pre', { tabIndex: 0 }, code));
     let state = null;
 
     function write(of) {
@@ -128,19 +146,8 @@
       which.hidden = !state.compare;
       if (!state.compare) which.value = 'a';
       code.textContent = sdelib.python.program(state, state[which.value]);
-      copy.textContent = 'Copy';
     }
     which.addEventListener('change', () => write(state));
-    copy.addEventListener('click', async () => {
-      try {
-        await navigator.clipboard.writeText(code.textContent);
-        copy.textContent = 'Copied';
-      } catch {
-        // not allowed here: the reader may copy what is marked
-        getSelection().selectAllChildren(code);
-        copy.textContent = 'Marked';
-      }
-    });
     return { box, write };
   }
 
