@@ -28,7 +28,7 @@ from sdelib.learned import path, smile_score  # noqa: E402
 from sdelib.metrics import energy_distance, wasserstein  # noqa: E402
 from sdelib.mixtures import GaussianMixture  # noqa: E402
 from sdelib.samplers import adams, dpm_solver_2m, reverse, walk  # noqa: E402
-from sdelib.score import exact_score  # noqa: E402
+from sdelib.score import exact_score, translate  # noqa: E402
 
 FACE = ROOT / "book/_static/lab/face.js"
 GOLDEN = ROOT / "tests/browser/lab_golden.json"
@@ -242,6 +242,10 @@ def cases() -> list[dict]:
     for t in (1e-4, 0.003, 0.1, 0.5, 1.0):
         value = learned(lattice(2), numbers(t)[0])
         add(f"the face's network at {t}", "learned", value, t=t)
+    for other in (sde.VESDE(), sde.SubVPSDE(), sde.CosineSDE(0.01), sde.FlowSDE(0.01)):
+        for t in (0.003, 0.5, 1.0):
+            value = translate(learned, process, other)(lattice(2), numbers(t)[0])
+            add(f"the face's network, translated, at {t}", "translated", value, other, t=t)
     value = solved(process, learned, dpm_solver_2m, 2, n_steps=12)
     add(
         "the face's network under dpm_solver_2m",

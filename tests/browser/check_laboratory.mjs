@@ -62,6 +62,12 @@ const MUTANTS = [
   ['data', '[0.36, 0.22, 0.2, 25, 155]', '[0.36, 0.22, 0.21, 25, 155]', 'smile_curve'],
   ['mixtures', 'my[k] + (uy * gap) / spread', 'my[k] + (ux * gap) / spread', 'condition on coordinate 0'],
   ['score', '(1 - scale) * s + scale', 's + scale', 'classifier_free at 4.0, VPSDE(beta_min=0.1, beta_max=20.0)'],
+  [
+    'score',
+    'const k = sde.alpha(tau) /',
+    'const k = 1 /',
+    "the face's network, translated, at 0.5, FlowSDE(alpha_end=0.01)",
+  ],
   ['score', '(alpha * y - x[i])', '(y - x[i])', 'inpaint, VPSDE(beta_min=0.1, beta_max=20.0)'],
   [
     'wrong',
@@ -142,6 +148,7 @@ function failures(all) {
       const points = drawn(2 * (c.n + c.m));
       return Object.values(metrics.energy_distance(points.slice(0, 2 * c.n), points.slice(2 * c.n)));
     },
+    translated: (c, p) => score.translate(learned.smile_score(), sde.VPSDE(), p)(lattice(2), c.t),
     learned: (c) => learned.smile_score()(lattice(2), c.t),
   };
   const found = [];

@@ -63,6 +63,7 @@ const needs = {
 const SETTINGS = [
   ...Object.values(tries),
   ...wrongs.map((name) => `target=plane&n=400&a.n_steps=30${needs[name] ?? ''}&a.wrong=${name}`),
+  'a.score=learned&a.process=FlowSDE&a.alpha_end=0.01&a.solver=adams&a.n_steps=30',
   'target=line&a.label=2&a.scale=2&a.solver=adams&a.n_steps=12&a.process=CosineSDE',
   'target=line&a.solver=dpm_solver_2m&a.n_steps=15&a.process=FlowSDE&a.alpha_end=0.01&a.grid=edm',
   'target=plane&a.known=y&a.value=-1&a.solver=ancestral&a.corrector_steps=1&a.process=SubVPSDE',
@@ -81,6 +82,7 @@ const HOSTILE = [
   'target=line&a.label=1&a.scale=10&a.n_steps=3&a.solver=reverse_diffusion',
   'target=plane&a.corrector_steps=5&a.snr=0.5&a.solver=heun',
   'constructor=1&__proto__=2&a.__proto__=3&a.constructor=4&target=__proto__&a.process=constructor',
+  'a.score=learned&a.process=CosineSDE&a.beta_max=40&n=200&a.n_steps=20',
   'at=7&target=%E0%A4%A',
 ];
 const programs = {};

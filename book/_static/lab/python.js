@@ -147,7 +147,10 @@
     }
     if (run.score === 'learned') {
       uses('learned', 'smile_score');
-      lines.push('score = smile_score()');
+      const own = sde_line(run, () => {}) === 'sde = VPSDE()';
+      if (!own) uses('score', 'translate');
+      if (!own) uses('sde', 'VPSDE');
+      lines.push(`score = ${own ? 'smile_score()' : 'translate(smile_score(), VPSDE(), sde)'}`);
     } else {
       uses('score', 'exact_score');
       lines.push(`score = exact_score(${process}, ${source})`);

@@ -57,13 +57,14 @@
 
   /** The score that a run samples from, and the law it should arrive at. */
   function scores(run, target, sde) {
-    const { exact_score } = sdelib.score;
+    const { exact_score, translate } = sdelib.score;
     const { classifier_free, inpaint } = sdelib.guidance;
     const { wrong } = sdelib;
     const process = run.wrong === 'shrink_twice' ? wrong.shrink_twice(sde) : sde;
     const source = run.wrong === 'deviation_for_variance' ? wrong.deviation_for_variance(target) : target;
     const exact = exact_score(process, source);
-    let score = run.score === 'learned' ? sdelib.learned.smile_score() : exact;
+    const { smile_score } = sdelib.learned;
+    let score = run.score === 'learned' ? translate(smile_score(), sdelib.sde.VPSDE(), sde) : exact;
     if (run.label > 0) {
       const conditional = exact_score(process, source.component(run.label - 1));
       return { score: classifier_free(conditional, score, run.scale), law: target.component(run.label - 1) };

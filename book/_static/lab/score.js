@@ -9,6 +9,18 @@
     };
   }
 
+  /** The score of the process `to`, from that of `sde`, for the same data: the same but for scale at equal sigma/alpha. */
+  function translate(score, sde, to) {
+    return (x, t) => {
+      const tau = sde.time_of(to.sigma(t) / to.alpha(t));
+      const k = sde.alpha(tau) / to.alpha(t);
+      return score(
+        x.map((value) => k * value),
+        tau,
+      ).map((value) => k * value);
+    };
+  }
+
   /** (1 - scale) unconditional + scale conditional; a scale of 0 or 1 calls one of them only. */
   function classifier_free(conditional, unconditional, scale) {
     if (scale === 1) return conditional;
@@ -36,6 +48,6 @@
     };
   }
 
-  sdelib.score = { exact_score, counted };
+  sdelib.score = { exact_score, translate, counted };
   sdelib.guidance = { classifier_free, inpaint };
 })();

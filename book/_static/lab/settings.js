@@ -57,6 +57,13 @@
     backwards: { solver: 'ancestral', corrector_steps: 2 },
     mean_from_the_noisy_state: { known: 'x', label: 0 },
   };
+  /** Where sigma/alpha stays at most 152, which VP ends at: the network has seen no more noise. */
+  const LEARNED = {
+    sigma_max: { high: 152 },
+    beta_min: { high: 0.1 },
+    beta_max: { high: 20 },
+    alpha_end: { low: 0.0066 },
+  };
   const FIRST_ORDER = ['euler_maruyama', 'reverse_diffusion', 'ancestral', 'heun']; // steps that correctors may follow
 
   /** Of the page as a whole. */
@@ -230,11 +237,9 @@
   function settled(state, notes = []) {
     for (const run of [state.a, state.b]) {
       if (state.target !== 'face') run.score = 'exact';
-      if (run.score === 'learned') {
-        const usual = run.process === 'VPSDE' && run.beta_min === 0.1 && run.beta_max === 20;
-        if (!usual) notes.push('the network was trained for VP with β from 0.1 to 20, which is used');
-        Object.assign(run, { process: 'VPSDE', beta_min: 0.1, beta_max: 20 });
-      }
+      if (run.score === 'learned')
+        for (const name of Object.keys(sdelib.sde[run.process]().parameters))
+          run[name] = bounded(`with the network, ${name}`, run[name], { ...RUN[name], ...LEARNED[name] }, notes);
       if (!FIRST_ORDER.includes(run.solver)) run.corrector_steps = 0;
       const K = COMPONENT[state.target] ? state.components[state.target].length : 0;
       run.label = Math.min(run.label, K);
