@@ -88,3 +88,12 @@ def test_numbers_unlike_the_pages_are_noticed(monkeypatch, tmp_path):
 def test_the_configuration_uses_the_pages():
     config = yaml.safe_load((BOOK.parent / "_config.yml").read_text(encoding="utf-8"))
     assert {"folds", "pages"} <= set(config["sphinx"]["config"]["extensions"])
+
+
+def test_a_link_opens_the_laboratory_at_its_setting():
+    (link,), problems = pages.laboratory("lab", "", "a\nface <n=9&a.eta=0>", 1, None)
+    assert problems == []
+    assert link.astext() == "a\nface"
+    assert link["refuri"] == "laboratory.html#n=9&a.eta=0"
+    with pytest.raises(ValueError, match="a link must be words <address>, got a face"):
+        pages.laboratory("lab", "", "a face", 1, None)

@@ -1,8 +1,9 @@
 """A Sphinx extension: what every page has around its text.
 
 A head that says what the page is about, for search engines and shared links; the place of a chapter
-in the whole picture; pictures that load when they are reached; and ways to the plain notebook, for
-download and on Colab, where the workflow pushes them to a branch of their own.
+in the whole picture; pictures that load when they are reached; links that open the laboratory at a
+setting; and ways to the plain notebook, for download and on Colab, where the workflow pushes them
+to a branch of their own.
 """
 
 import html
@@ -134,8 +135,15 @@ def offer_colab(app: Sphinx, page: str, template: str, context: dict, document) 
     ]
 
 
+def laboratory(name, rawtext, text, lineno, inliner, options=None, content=None):
+    """Role of a link that opens the laboratory at a setting: ``{lab}`words <target=line>` ``."""
+    words, setting = plain.link(text)
+    return [nodes.reference(rawtext, words, refuri=f"laboratory.html#{setting}")], []
+
+
 def setup(app: Sphinx) -> dict:
     """Register with Sphinx."""
+    app.add_role("lab", laboratory)
     app.connect("config-inited", set_address)
     app.connect("html-page-context", add_head)
     app.connect("html-page-context", add_place)

@@ -43,6 +43,14 @@ def pages() -> str:
     return f"https://{owner.lower()}.github.io/{name}/book"
 
 
+def link(text: str) -> tuple[str, str]:
+    """The words and the address of ``words <address>``."""
+    parts = re.fullmatch(r"(.+?)\s*<(.*)>", text, re.DOTALL)
+    if not parts:
+        raise ValueError(f"a link must be words <address>, got {text}")
+    return parts[1], parts[2]
+
+
 def documents() -> list[Path]:
     """The book's pages in their order."""
     toc = yaml.safe_load((ROOT / "_toc.yml").read_text(encoding="utf-8"))
@@ -139,6 +147,9 @@ class Plain:
             full = text.lstrip("~")
             short = full.rsplit(".", 1)[-1] if text.startswith("~") else full
             return f"[`{short}`]({pages()}/api.html#{full})"
+        if name == "lab":
+            words, setting = link(text)
+            return f"[{words}]({pages()}/laboratory.html#{setting})"
         if name in ("doc", "term"):
             return text.split("<")[0].strip()
         words, label = re.fullmatch(r"(?:(.*?)\s*<)?([\w-]+)>?", text).groups()

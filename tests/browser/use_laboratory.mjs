@@ -116,6 +116,18 @@ for (const setting of [...SETTINGS, ...HOSTILE]) {
     );
   }
 }
+const book = join(root, 'book');
+const links = readdirSync(book)
+  .filter((name) => name.endsWith('.md'))
+  .flatMap((name) =>
+    [...readFileSync(join(book, name), 'utf8').matchAll(/\{lab\}`[^<`]*<([^>]*)>`/g)].map((m) => [name, m[1]]),
+  );
+for (const [name, setting] of links) {
+  await page.evaluate((s) => sdelib.page.arrive(s), setting);
+  const said = await page.locator('.lab-note').textContent();
+  if (said) problem(`${name} links to ${setting}: ${said}`);
+}
+console.log(`${links.length} links from the book opened`);
 await page.evaluate(() => sdelib.page.arrive('n=1e9&a.n_steps=0'));
 const note = await page.locator('.lab-note').textContent();
 if (!/n must be from 10 to 2000, got 1000000000: 2000 is used/.test(note))

@@ -14,7 +14,8 @@
     'Too much guidance': 'target=plane&compare=1&a.label=1&b.label=1&b.scale=4',
     Inpainting: `target=plane&compare=1&${INPAINTING('a')}&${INPAINTING('b')}&b.corrector_steps=3`,
     'A wrong formula': 'target=line&compare=1&a.eta=0&b.eta=0&b.wrong=g_for_g_squared',
-    'Two processes': 'compare=1&a.score=learned&b.score=learned&a.solver=adams&b.solver=adams&b.process=FlowSDE',
+    'Two processes':
+      'compare=1&a.score=learned&b.score=learned&a.solver=adams&b.solver=adams&b.process=FlowSDE&b.alpha_end=0.0066',
     Forward: 'direction=forward&compare=1&b.process=VESDE',
     Draw: 'target=drawing',
   };
