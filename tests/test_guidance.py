@@ -50,6 +50,30 @@ def test_prior_plus_classifier_is_the_score_of_the_class(sde, target, k):
     assert_close(weighted(sde, t, guided(x, t)), weighted(sde, t, exact(x, t)))
 
 
+def weight_rate(w):
+    return w * (w - 1)
+
+
+def test_weights_that_undo_guidance_grow_at_their_rate(sde, target):
+    # what a step of w-fold guidance adds to log p_t(k | x)^w, plus the logarithm of the unguided
+    # step's density over the guided one's, in the mean over signs for its noise (they have the
+    # covariance I); what is left is of the order of the step
+    score, twist, h = exact_score(sde, target), partial(log_class, sde, target, 1), 1e-5
+    x, t, s = target.sample(20), sde.at(0.4), sde.at(0.4 - h)
+    push, noises = grad_log(twist)(x, t.now), torch.tensor([[1.0, 1.0], [1.0, -1.0]])
+    for w in (0.5, 1.0, 3.0):
+        total, guided = 0, add(score, grad_log(twist), w)
+        for z in (*noises, *-noises):
+            moved = euler_maruyama(guided, x, t, s, lambda x, z=z: z.expand(len(x), 2))
+            led, free = (euler_maruyama(f, x, t, s, torch.zeros_like) for f in (guided, score))
+            squares = ((moved - led) ** 2 - (moved - free) ** 2).sum(1)
+            gain = w * (twist(moved, s.now) - twist(x, t.now)) + squares / (2 * t.g**2 * h)
+            total = total + gain / 4
+        rate = t.g**2 / 2 * weight_rate(w) * push.square().sum(1)
+        size = t.g**2 * push.square().sum(1).max().item()
+        assert_close(total / h, rate, rtol=1e-2, atol=1e-2 * size)
+
+
 @pytest.mark.parametrize("scale", [-1.0, 0.0, 0.4, 1.0, 3.0])
 def test_classifier_free_is_classifier_guidance_for_exact_scores(sde, target, scale):
     x, t = torch.randn(50, 2), 0.01 + 0.99 * torch.rand(50)

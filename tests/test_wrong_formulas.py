@@ -186,6 +186,10 @@ def translated_without_the_outer_scale(score, sde, to):
     return translated
 
 
+def square_of_the_scale(w):
+    return w**2
+
+
 def likelihood_weight(sde, t):
     return sde.g(t) ** 2
 
@@ -320,6 +324,13 @@ WRONG = [
         test_guidance.test_known_coordinates_follow_the_kernel_from_the_clean_values,
         (VP, TARGET),
         (test_guidance, "inpaint"),
+    ),
+    Wrong(
+        "the weights that undo guidance grow with w^2, not with w (w - 1)",
+        square_of_the_scale,
+        test_guidance.test_weights_that_undo_guidance_grow_at_their_rate,
+        (VP, TARGET),
+        (test_guidance, "weight_rate"),
     ),
     Wrong(
         "the offset of 8-bit images in bits per dimension",
