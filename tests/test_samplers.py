@@ -93,6 +93,16 @@ def test_flow_solvers_converge_at_their_order_to_the_closed_form(sde, solver, or
     assert abs(math.log2(errors[0] / errors[1]) - order) < 0.15 * order, errors
 
 
+def test_ancestral_steps_are_exact_where_the_data_have_no_width(sde):
+    # there E[x_0 | x_t] is right wherever the state is, so that a step's error does not grow with
+    # the dimension around the data (Li and Yan 2024)
+    score = lambda x, t: -x / sde.sigma(t) ** 2
+    one, t, s = torch.ones(1, 3), sde.at(0.6), sde.at(0.2)
+    kept = ancestral(score, one, t, s, torch.zeros_like)
+    fresh = ancestral(score, 0 * one, t, s, torch.ones_like)
+    assert_close(kept**2 * t.sigma**2 + fresh**2, s.sigma**2 * one)
+
+
 @pytest.mark.parametrize("step", NOISY.values(), ids=NOISY)
 def test_noisy_steps_are_the_reverse_sde_in_the_limit(sde, target, step):
     # (x_s - x_t) / (s - t) -> reverse drift without noise, and the noise's variance over t - s ->

@@ -126,6 +126,11 @@ def variance_for_its_root(score, x, t, s, noise):
     return (2 - r) * x + q**2 * score(x, t.now) + q**2 * noise(x)
 
 
+def larger_variance(score, x, t, s, noise):
+    r, q = transition(s, t)
+    return (x + q**2 * score(x, t.now)) / r + q * noise(x)
+
+
 def backwards(*steps):
     return walk(*reversed(steps))
 
@@ -310,6 +315,13 @@ WRONG = [
     ),
     wrong_step("a grid that ends at t_min stepped with dt = 1 / N", step_of_one_thousandth, LIMIT),
     wrong_step("noise multiplied by its variance", variance_for_its_root, LIMIT),
+    Wrong(
+        "ancestral sampling with the larger of DDPM's two variances on data without width",
+        larger_variance,
+        test_samplers.test_ancestral_steps_are_exact_where_the_data_have_no_width,
+        (VP,),
+        (test_samplers, "ancestral"),
+    ),
     wrong_step("corrector norms averaged over the batch", norms_of_the_batch, ALONE),
     Wrong(
         "corrector at s before the predictor has reached s",
