@@ -439,7 +439,7 @@ def pilot(
         generator: As for :func:`sample`. Likewise ``dtype`` and ``device``.
 
     Returns:
-        A solver that brings its grid along: ``sample(score, sde, shape, solver, n_steps)``.
+        A solver that brings its grid along, as in ``sample(score, sde, shape, solver, n_steps)``.
 
     Raises:
         ValueError: if ``n_calls < 8``, or the samples are all the same.
