@@ -1,8 +1,9 @@
 // Print every page of the built book, in its order, into one PDF with all folds open: see `make pdf`.
 //
 //   NODE_PATH=... node tools/print_book.mjs OUTPUT PAGE...        CHROMIUM names the browser's program
-import { createRequire } from 'node:module';
+
 import { writeFileSync } from 'node:fs';
+import { createRequire } from 'node:module';
 import { resolve } from 'node:path';
 import { fileURLToPath, pathToFileURL } from 'node:url';
 
@@ -22,13 +23,22 @@ for (const name of pages) {
   await page.goto(pathToFileURL(resolve(built, `${name}.html`)).href, { waitUntil: 'load' });
   await page.evaluate(async () => {
     await globalThis.MathJax?.startup?.promise;
-    document.querySelectorAll('img[loading]').forEach(img => { img.loading = 'eager'; });
-    document.querySelectorAll('details').forEach(fold => { fold.open = true; });
-    await Promise.all([...document.images].map(img => img.decode().catch(() => {})));
+    document.querySelectorAll('img[loading]').forEach((img) => {
+      img.loading = 'eager';
+    });
+    document.querySelectorAll('details').forEach((fold) => {
+      fold.open = true;
+    });
+    await Promise.all([...document.images].map((img) => img.decode().catch(() => {})));
   });
-  const printed = await PDFDocument.load(await page.pdf({
-    format: 'A4', scale: 0.8, printBackground: true, margin: { top: '18mm', bottom: '18mm', left: '16mm', right: '16mm' },
-  }));
+  const printed = await PDFDocument.load(
+    await page.pdf({
+      format: 'A4',
+      scale: 0.8,
+      printBackground: true,
+      margin: { top: '18mm', bottom: '18mm', left: '16mm', right: '16mm' },
+    }),
+  );
   for (const sheet of await book.copyPages(printed, printed.getPageIndices())) book.addPage(sheet);
   console.log(`${name}: ${printed.getPageCount()} sheets`);
   await page.close();

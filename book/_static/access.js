@@ -2,23 +2,27 @@
 document.addEventListener('DOMContentLoaded', () => {
   const all = (selector, act) => document.querySelectorAll(selector).forEach(act);
   // a name that leaves out the visible words; the words themselves are the better name
-  all('.search-button-field', e => e.removeAttribute('aria-label'));
-  addEventListener('load', () => all('.theme-switch-button svg', e => { // the button has a name already
-    e.querySelector('title')?.remove();
-    e.removeAttribute('role');
-    e.removeAttribute('aria-labelledby');
-    e.setAttribute('aria-hidden', 'true');
-  }));
-  all('.sidebar-primary-items__start', e => {
+  all('.search-button-field', (e) => e.removeAttribute('aria-label'));
+  addEventListener('load', () =>
+    all('.theme-switch-button svg', (e) => {
+      // the button has a name already
+      e.querySelector('title')?.remove();
+      e.removeAttribute('role');
+      e.removeAttribute('aria-labelledby');
+      e.setAttribute('aria-hidden', 'true');
+    }),
+  );
+  all('.sidebar-primary-items__start', (e) => {
     e.setAttribute('role', 'navigation');
     e.setAttribute('aria-label', 'Book');
   });
-  all('.citation-list, .citation-list > [role], .citation-list a[role]', e => e.removeAttribute('role'));
-  all('th', e => {
+  all('.citation-list, .citation-list > [role], .citation-list a[role]', (e) => e.removeAttribute('role'));
+  all('th', (e) => {
     if (!e.textContent.trim()) e.replaceWith(document.createElement('td'));
   });
-  all('dt.sig dl', list => { // the lines of a long signature, which define nothing
-    const lines = [...list.children].map(item => {
+  all('dt.sig dl', (list) => {
+    // the lines of a long signature, which define nothing
+    const lines = [...list.children].map((item) => {
       const line = document.createElement('div');
       line.style.marginLeft = '2rem';
       line.append(...item.childNodes);
@@ -28,14 +32,22 @@ document.addEventListener('DOMContentLoaded', () => {
     box.append(...lines);
     list.replaceWith(box);
   });
-  const narrow = () => all('span.math, div.math, mjx-container, dt.sig, .bd-content pre, .pst-scrollable-table-container', e => {
-    if (e.scrollWidth > e.clientWidth + 1 && getComputedStyle(e).overflowX !== 'visible') e.tabIndex = 0;
-  });
-  const named = () => all('th:has(mjx-container)', e => { // a formula alone is no name to everyone
-    const words = document.createElement('span');
-    words.className = 'visually-hidden';
-    words.textContent = e.textContent.trim();
-    e.prepend(words);
-  });
-  addEventListener('load', () => globalThis.MathJax?.startup?.promise?.then(() => { narrow(); named(); }));
+  const narrow = () =>
+    all('span.math, div.math, mjx-container, dt.sig, .bd-content pre, .pst-scrollable-table-container', (e) => {
+      if (e.scrollWidth > e.clientWidth + 1 && getComputedStyle(e).overflowX !== 'visible') e.tabIndex = 0;
+    });
+  const named = () =>
+    all('th:has(mjx-container)', (e) => {
+      // a formula alone is no name to everyone
+      const words = document.createElement('span');
+      words.className = 'visually-hidden';
+      words.textContent = e.textContent.trim();
+      e.prepend(words);
+    });
+  addEventListener('load', () =>
+    globalThis.MathJax?.startup?.promise?.then(() => {
+      narrow();
+      named();
+    }),
+  );
 });

@@ -2,12 +2,25 @@
    link leads into one, and a switch, remembered, opens them all. */
 (() => {
   const KEY = 'show-everything';
-  const remembered = () => { try { return localStorage.getItem(KEY) === 'yes'; } catch { return false; } };
-  const remember = yes => { try { localStorage.setItem(KEY, yes ? 'yes' : 'no'); } catch { /* for this page only */ } };
+  const remembered = () => {
+    try {
+      return localStorage.getItem(KEY) === 'yes';
+    } catch {
+      return false;
+    }
+  };
+  const remember = (yes) => {
+    try {
+      localStorage.setItem(KEY, yes ? 'yes' : 'no');
+    } catch {
+      /* for this page only */
+    }
+  };
   const folds = () => document.querySelectorAll('details.fold');
   let everything = remembered();
 
-  function reveal(element) { // and all that encloses it
+  function reveal(element) {
+    // and all that encloses it
     for (let el = element; el; el = el.parentElement) if (el.tagName === 'DETAILS') el.open = true;
   }
   function arrive() {
@@ -18,10 +31,13 @@
   }
   function show(all) {
     everything = all;
-    folds().forEach(d => { d.open = all; });
+    folds().forEach((d) => {
+      d.open = all;
+    });
   }
   function addSwitch() {
-    const bar = document.querySelector('.article-header-buttons'), heading = document.querySelector('article h1');
+    const bar = document.querySelector('.article-header-buttons'),
+      heading = document.querySelector('article h1');
     if (!bar || !heading || !folds().length) return;
     const button = document.createElement('button');
     button.type = 'button';
@@ -34,7 +50,8 @@
       remember(everything);
       button.setAttribute('aria-pressed', everything);
     });
-    if (matchMedia('(max-width: 600px)').matches) heading.after(button); // the bar has no room for it
+    if (matchMedia('(max-width: 600px)').matches)
+      heading.after(button); // the bar has no room for it
     else bar.prepend(button);
   }
 
@@ -48,8 +65,14 @@
   addEventListener('hashchange', arrive);
   let before = [];
   addEventListener('beforeprint', () => {
-    before = [...document.querySelectorAll('details')].map(d => [d, d.open]);
-    before.forEach(([d]) => { d.open = true; });
+    before = [...document.querySelectorAll('details')].map((d) => [d, d.open]);
+    before.forEach(([d]) => {
+      d.open = true;
+    });
   });
-  addEventListener('afterprint', () => before.forEach(([d, open]) => { d.open = open; }));
+  addEventListener('afterprint', () =>
+    before.forEach(([d, open]) => {
+      d.open = open;
+    }),
+  );
 })();

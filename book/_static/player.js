@@ -6,7 +6,7 @@
 
   function decoded(text) {
     const raw = atob(text);
-    return Uint8Array.from(raw, c => c.charCodeAt(0));
+    return Uint8Array.from(raw, (c) => c.charCodeAt(0));
   }
 
   function control(tag, attributes, text = '') {
@@ -21,10 +21,15 @@
     const picture = root.querySelector('img');
     const [count, rows, columns] = film.shape;
     const points = film.kind === 'points';
-    film.series.forEach(s => { s.bytes = decoded(s.frames); });
-    let chosen = 0, timer = 0, seen = false, wanted = !still.matches;
+    film.series.forEach((s) => {
+      s.bytes = decoded(s.frames);
+    });
+    let chosen = 0,
+      timer = 0,
+      seen = false,
+      wanted = !still.matches;
 
-    const canvas = control('canvas', { width: 680, height: points ? 680 : Math.round(680 * rows / columns) });
+    const canvas = control('canvas', { width: 680, height: points ? 680 : Math.round((680 * rows) / columns) });
     canvas.setAttribute('role', 'img');
     canvas.setAttribute('aria-label', picture.alt);
     const ink = canvas.getContext('2d');
@@ -42,7 +47,10 @@
       group.setAttribute('aria-label', film.choice);
       film.series.forEach((s, i) => {
         const radio = control('input', { type: 'radio', name, checked: i === 0 });
-        radio.addEventListener('change', () => { chosen = i; draw(); });
+        radio.addEventListener('change', () => {
+          chosen = i;
+          draw();
+        });
         const label = control('label', {});
         label.append(radio, ` ${s.label}`);
         group.append(label);
@@ -51,23 +59,33 @@
     }
 
     function draw() {
-      const frame = +slider.value, { bytes, colour } = film.series[chosen], size = canvas.width;
+      const frame = +slider.value,
+        { bytes, colour } = film.series[chosen],
+        size = canvas.width;
       ink.clearRect(0, 0, size, canvas.height);
       if (points) {
         ink.fillStyle = colour;
         for (let i = 0; i < rows; i++) {
           const at = (frame * rows + i) * 2;
           ink.beginPath();
-          ink.arc(size / 2 + (bytes[at] - 128) / 127 * size / 2, size / 2 - (bytes[at + 1] - 128) / 127 * size / 2, 3, 0, 7);
+          ink.arc(
+            size / 2 + (((bytes[at] - 128) / 127) * size) / 2,
+            size / 2 - (((bytes[at + 1] - 128) / 127) * size) / 2,
+            3,
+            0,
+            7,
+          );
           ink.fill();
         }
       } else {
-        const side = size / columns, dark = document.documentElement.dataset.theme === 'dark';
-        for (let r = 0; r < rows; r++) for (let c = 0; c < columns; c++) {
-          const value = bytes[(frame * rows + r) * columns + c];
-          ink.fillStyle = `rgb(${Array(3).fill(dark ? value : 255 - value)})`;
-          ink.fillRect(Math.floor(c * side), Math.floor(r * side), Math.ceil(side), Math.ceil(side));
-        }
+        const side = size / columns,
+          dark = document.documentElement.dataset.theme === 'dark';
+        for (let r = 0; r < rows; r++)
+          for (let c = 0; c < columns; c++) {
+            const value = bytes[(frame * rows + r) * columns + c];
+            ink.fillStyle = `rgb(${Array(3).fill(dark ? value : 255 - value)})`;
+            ink.fillRect(Math.floor(c * side), Math.floor(r * side), Math.ceil(side), Math.ceil(side));
+          }
       }
       const now = `t = ${film.times[frame].toFixed(3)}`;
       ink.fillStyle = getComputedStyle(root).color;
@@ -80,37 +98,62 @@
       slider.value = +slider.value + 1;
       draw();
     }
-    function settle() { // what runs follows from what is wanted and what is seen
+    function settle() {
+      // what runs follows from what is wanted and what is seen
       const on = wanted && seen;
       if (on && !timer) timer = setInterval(tick, FRAME);
-      if (!on && timer) { clearInterval(timer); timer = 0; }
+      if (!on && timer) {
+        clearInterval(timer);
+        timer = 0;
+      }
       play.textContent = wanted ? 'Pause' : 'Play';
     }
-    function pause() { wanted = false; settle(); }
+    function pause() {
+      wanted = false;
+      settle();
+    }
     play.addEventListener('click', () => {
       wanted = !wanted;
       if (wanted && +slider.value >= count - 1) slider.value = 0;
       settle();
     });
-    slider.addEventListener('input', () => { pause(); draw(); });
+    slider.addEventListener('input', () => {
+      pause();
+      draw();
+    });
 
     picture.hidden = true;
     picture.classList.add('player-still');
     root.prepend(canvas);
     root.querySelector('figcaption').before(bar);
-    new IntersectionObserver(entries => { seen = entries.at(-1).isIntersecting; settle(); }, { threshold: 0.4 }).observe(canvas);
+    new IntersectionObserver(
+      (entries) => {
+        seen = entries.at(-1).isIntersecting;
+        settle();
+      },
+      { threshold: 0.4 },
+    ).observe(canvas);
     new MutationObserver(draw).observe(document.documentElement, { attributeFilter: ['data-theme'] });
     settle();
     draw();
   }
 
-  function start() { // a film is unpacked when the reader comes near it
-    const near = new IntersectionObserver(entries => entries.forEach(({ isIntersecting, target }) => {
-      if (!isIntersecting) return;
-      near.unobserve(target);
-      try { build(target); } catch (error) { console.warn('a film stays a still picture:', error); }
-    }), { rootMargin: '600px' });
-    document.querySelectorAll('.player').forEach(root => near.observe(root));
+  function start() {
+    // a film is unpacked when the reader comes near it
+    const near = new IntersectionObserver(
+      (entries) =>
+        entries.forEach(({ isIntersecting, target }) => {
+          if (!isIntersecting) return;
+          near.unobserve(target);
+          try {
+            build(target);
+          } catch (error) {
+            console.warn('a film stays a still picture:', error);
+          }
+        }),
+      { rootMargin: '600px' },
+    );
+    for (const root of document.querySelectorAll('.player')) near.observe(root);
   }
   if (document.readyState === 'loading') document.addEventListener('DOMContentLoaded', start);
   else start();

@@ -2,6 +2,7 @@
 const LISTS = /(api|12_errata|ledger|benchmarks|references|genindex|py-modindex)$/;
 const CHAPTER = /\/\d\d_/;
 
+// biome-ignore lint/correctness/noUnusedVariables: Sphinx's search reads it
 var Scorer = {
   score: ([page, , , , score]) => score + (LISTS.test(page) ? -40 : CHAPTER.test(page) ? 20 : 0),
   objNameMatch: 11,

@@ -8,8 +8,9 @@
 //
 // A page is named by its stem; without names every page is opened. With --shots, full-page pictures are written to FOLDER.
 // CHROMIUM names the browser's program where it is not /usr/bin/chromium.
+
+import { mkdirSync, readdirSync, readFileSync } from 'node:fs';
 import { createRequire } from 'node:module';
-import { mkdirSync, readFileSync, readdirSync } from 'node:fs';
 import { basename, join, resolve } from 'node:path';
 import { fileURLToPath, pathToFileURL } from 'node:url';
 
@@ -25,43 +26,65 @@ const args = process.argv.slice(2);
 const shotsAt = args.indexOf('--shots');
 const shots = shotsAt < 0 ? null : args.splice(shotsAt, 2)[1];
 const built = resolve(fileURLToPath(import.meta.url), '../../../_build/html/book');
-const pages = readdirSync(built).filter(f => f.endsWith('.html') && (!args.length || args.includes(basename(f, '.html'))));
+const pages = readdirSync(built).filter(
+  (f) => f.endsWith('.html') && (!args.length || args.includes(basename(f, '.html'))),
+);
 if (!pages.length) throw new Error(`no such page in ${built}`);
 if (shots) mkdirSync(shots, { recursive: true });
 
 const browser = await chromium.launch({
   executablePath: process.env.CHROMIUM ?? '/usr/bin/chromium',
-  args: ['--no-sandbox', '--disable-gpu', '--disable-quic', '--no-first-run', '--disable-background-networking',
-    '--disable-component-update', '--disable-sync', '--host-resolver-rules=MAP * ~NOTFOUND'],
+  args: [
+    '--no-sandbox',
+    '--disable-gpu',
+    '--disable-quic',
+    '--no-first-run',
+    '--disable-background-networking',
+    '--disable-component-update',
+    '--disable-sync',
+    '--host-resolver-rules=MAP * ~NOTFOUND',
+  ],
 });
 
-function inspect() { // runs inside the page
+function inspect() {
+  // runs inside the page
   const found = [];
   const article = document.querySelector('article');
-  const text = el => el.textContent.trim().replace(/\s+/g, ' ').slice(0, 60);
+  const text = (el) => el.textContent.trim().replace(/\s+/g, ' ').slice(0, 60);
   for (const el of document.querySelectorAll('.math'))
     if (!el.querySelector('mjx-container')) found.push(`mathematics not rendered: ${text(el)}`);
   for (const el of document.querySelectorAll('mjx-merror, mjx-mtext[style*="red"]')) // red: an unknown command
     found.push(`mathematics in error: ${el.getAttribute('data-mjx-error') ?? text(el.closest('.math'))}`);
   for (const img of article.querySelectorAll('img')) {
     if (!img.complete || !img.naturalWidth) found.push(`image missing: ${img.getAttribute('src')}`);
-    if (!img.alt || /[\\/]|\.(png|svg|jpe?g)$/.test(img.alt)) found.push(`image without alternative text: ${img.getAttribute('src')}`);
+    if (!img.alt || /[\\/]|\.(png|svg|jpe?g)$/.test(img.alt))
+      found.push(`image without alternative text: ${img.getAttribute('src')}`);
   }
-  for (const el of article.querySelectorAll('.system-message, .problematic')) found.push(`problem in the page: ${text(el)}`);
+  for (const el of article.querySelectorAll('.system-message, .problematic'))
+    found.push(`problem in the page: ${text(el)}`);
   const [page, view] = [document.documentElement.scrollWidth, document.documentElement.clientWidth];
   if (page > view) {
-    const wide = [...article.querySelectorAll('*')].filter(el => el.getBoundingClientRect().right > view + 1);
-    found.push(`page ${page} px wide in a window of ${view}: ${wide.slice(0, 3).map(el => `${el.tagName}.${el.className}`).join(', ')}`);
+    const wide = [...article.querySelectorAll('*')].filter((el) => el.getBoundingClientRect().right > view + 1);
+    found.push(
+      `page ${page} px wide in a window of ${view}: ${wide
+        .slice(0, 3)
+        .map((el) => `${el.tagName}.${el.className}`)
+        .join(', ')}`,
+    );
   }
   return found;
 }
 
-function measure() { // a chapter as a reader meets it
+function measure() {
+  // a chapter as a reader meets it
   const article = document.querySelector('article');
-  const shown = el => el.checkVisibility() && !el.closest('details:not([open]) > :not(summary)');
+  const shown = (el) => el.checkVisibility() && !el.closest('details:not([open]) > :not(summary)');
   const { top, height } = article.getBoundingClientRect();
-  const pictures = [...article.querySelectorAll('img, canvas, .schematic svg')].filter(shown)
-    .map(el => el.getBoundingClientRect()).filter(box => box.height > 60).map(box => (box.top - top) / 900);
+  const pictures = [...article.querySelectorAll('img, canvas, .schematic svg')]
+    .filter(shown)
+    .map((el) => el.getBoundingClientRect())
+    .filter((box) => box.height > 60)
+    .map((box) => (box.top - top) / 900);
   let words = 0;
   const texts = document.createTreeWalker(article, NodeFilter.SHOW_TEXT);
   while (texts.nextNode()) {
@@ -113,23 +136,28 @@ for (const file of pages) {
       const context = await browser.newContext({ viewport: { width, height: 900 }, colorScheme });
       const page = await context.newPage();
       const found = [];
-      page.on('request', r => /^(file|data|blob|about):/.test(r.url()) || found.push(`asks for ${r.url()}`));
-      page.on('console', m => m.type() === 'error' && found.push(`console: ${m.text()}`));
-      page.on('pageerror', e => found.push(`script error: ${e.message}`));
+      page.on('request', (r) => /^(file|data|blob|about):/.test(r.url()) || found.push(`asks for ${r.url()}`));
+      page.on('console', (m) => m.type() === 'error' && found.push(`console: ${m.text()}`));
+      page.on('pageerror', (e) => found.push(`script error: ${e.message}`));
       await page.goto(pathToFileURL(join(built, file)).href, { waitUntil: 'load' });
       await page.evaluate(() => globalThis.MathJax?.startup?.promise);
-      await page.evaluate(() => Promise.all([...document.images].map(img => {
-        img.loading = 'eager'; // pictures further down load when they are reached
-        return img.decode().catch(() => {});
-      })));
+      await page.evaluate(() =>
+        Promise.all(
+          [...document.images].map((img) => {
+            img.loading = 'eager'; // pictures further down load when they are reached
+            return img.decode().catch(() => {});
+          }),
+        ),
+      );
       await page.waitForTimeout(200); // the theme's own scripts settle
-      found.push(...await page.evaluate(inspect));
+      found.push(...(await page.evaluate(inspect)));
       await page.evaluate(axe);
       const { violations } = await page.evaluate(() => globalThis.axe.run({ preload: false }));
       for (const v of violations) found.push(`axe: ${v.id}, ${v.nodes.length} times, first at ${v.nodes[0].target}`);
       if (width === 1280 && colorScheme === 'light') {
-        if (file === 'intro.html') found.push(...await searches(context));
-        if (/^\d\d_/.test(file) && !file.startsWith('12_')) { // that one is a list
+        if (file === 'intro.html') found.push(...(await searches(context)));
+        if (/^\d\d_/.test(file) && !file.startsWith('12_')) {
+          // that one is a list
           const measured = await page.evaluate(measure);
           for (const [what, limit] of Object.entries(LIMITS))
             if (measured[what] > limit) found.push(`${what}: ${measured[what].toFixed(1)}, at most ${limit}`);
@@ -137,15 +165,17 @@ for (const file of pages) {
         const formulas = await formulasAmongStops(page);
         if (formulas) found.push(`the Tab key stops at ${formulas} formulas`);
         const films = page.locator('.player');
-        for (let i = 0; i < await films.count(); i++) {
+        for (let i = 0; i < (await films.count()); i++) {
           await films.nth(i).scrollIntoViewIfNeeded();
           const slider = films.nth(i).locator('input[type=range]');
           await slider.waitFor({ timeout: 5000 });
-          await slider.evaluate(el => { el.value = 0; });
+          await slider.evaluate((el) => {
+            el.value = 0;
+          });
           const button = films.nth(i).getByRole('button');
-          if (await button.textContent() === 'Play') await button.click();
+          if ((await button.textContent()) === 'Play') await button.click();
           await page.waitForTimeout(700);
-          if (!(+await slider.inputValue() > 0)) found.push('a film does not play');
+          if (!(+(await slider.inputValue()) > 0)) found.push('a film does not play');
         }
         const shut = () => page.locator('details.fold:not([open])').count();
         if (await shut()) {
@@ -155,15 +185,20 @@ for (const file of pages) {
       }
       // A print or a dropdown shows what is folded; look again with everything open.
       await page.evaluate(() => {
-        document.querySelectorAll('details').forEach(d => { d.open = true; });
-        document.querySelectorAll('.toggle-button.toggle-button-hidden').forEach(b => b.click());
+        document.querySelectorAll('details').forEach((d) => {
+          d.open = true;
+        });
+        for (const button of document.querySelectorAll('.toggle-button.toggle-button-hidden')) button.click();
       });
       await page.waitForTimeout(100);
-      found.push(...(await page.evaluate(inspect)).filter(f => !found.includes(f)));
+      found.push(...(await page.evaluate(inspect)).filter((f) => !found.includes(f)));
       if (shots) {
         const name = `${basename(file, '.html')}-${colorScheme}-${width}.png`;
-        await page.evaluate(() => { // the theme scrolls an inner box on some widths; a picture wants all of it
-          document.querySelectorAll('.bd-header-article, .bd-header').forEach(e => { e.style.position = 'static'; });
+        await page.evaluate(() => {
+          // the theme scrolls an inner box on some widths; a picture wants all of it
+          document.querySelectorAll('.bd-header-article, .bd-header').forEach((e) => {
+            e.style.position = 'static';
+          });
         });
         await page.screenshot({ path: join(shots, name), fullPage: true });
       }
