@@ -75,17 +75,47 @@
     return ink;
   }
 
+  const radius_of = (ink, size) => Math.max(size, 1.2 / ink.canvas.clientWidth); // still seen where the canvas is small
+
   function dots(ink, n, place, size, fill) {
-    const radius = Math.max(size, 1.2 / ink.canvas.clientWidth); // still seen where the canvas is small
+    const radius = radius_of(ink, size);
     ink.beginPath();
     for (let i = 0; i < n; i++) {
       const [x, y] = place(i);
-      if (!(x > -0.1 && x < 1.1 && y > -0.1 && y < 1.1)) continue;
       ink.moveTo(x + radius, y);
       ink.arc(x, y, radius, 0, 7);
     }
     ink.fillStyle = fill;
     ink.fill();
+  }
+
+  const sheet = document.createElement('canvas');
+  /** Thousands of dots, pixel by pixel: browsers take tens of milliseconds to fill as many circles. */
+  function cloud(ink, n, place, size, rgb, alpha) {
+    const side = ink.canvas.width;
+    if (sheet.width !== side) [sheet.width, sheet.height] = [side, side];
+    const picture = new ImageData(side, side);
+    const paper = new Uint32Array(picture.data.buffer);
+    const [r, g, b] = rgb.split(',').map(Number);
+    const radius = radius_of(ink, size) * side;
+    const shades = []; // of the pixels around the middle: as opaque as the disc covers them, about
+    const reach = Math.ceil(radius);
+    for (let dy = -reach; dy <= reach; dy++)
+      for (let dx = -reach; dx <= reach; dx++) {
+        const cover = Math.min(Math.max(radius + 0.5 - Math.hypot(dx, dy), 0), 1);
+        if (cover > 0) shades.push([dy * side + dx, Math.round(255 * alpha * cover)]);
+      }
+    for (let i = 0; i < n; i++) {
+      const [x, y] = place(i);
+      const [column, row] = [Math.round(x * side), Math.round(y * side)];
+      if (!(column >= reach && row >= reach && column < side - reach && row < side - reach)) continue;
+      for (const [offset, shade] of shades) {
+        const at = row * side + column + offset;
+        if (shade > paper[at] >>> 24) paper[at] = ((shade << 24) | (b << 16) | (g << 8) | r) >>> 0;
+      }
+    }
+    sheet.getContext('2d').putImageData(picture, 0, 0);
+    ink.drawImage(sheet, 0, 0, 1, 1);
   }
 
   /** Text in pixels: letters of a size below one would stand on each other. */
@@ -144,7 +174,7 @@
       ink.stroke();
     }
     const x = run.states[i];
-    dots(ink, x.length / 2, (k) => [px(x[2 * k]), py(x[2 * k + 1])], 0.0052, colour(ORANGE, 0.85));
+    cloud(ink, x.length / 2, (k) => [px(x[2 * k]), py(x[2 * k + 1])], 0.0052, ORANGE, 0.85);
     if (run.free !== undefined) known(ink, run, x, t, px, py, R);
     words(ink, `±${round(R)}`, 0.985, 0.045, 'right', 0.03);
     words(ink, `t = ${t.toFixed(3)}`, 0.02, 0.975, 'left');

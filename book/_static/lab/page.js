@@ -8,10 +8,10 @@
   const INPAINTING = (run) => `${run}.solver=ancestral&${run}.known=x&${run}.value=0.9`;
   const TRIES = {
     'A face': '',
-    'Exact and learned': 'compare=1&b.score=learned',
+    'A learned face': 'compare=1&b.score=learned',
     'Noise or none': 'target=line&compare=1&b.solver=heun',
     'Ten steps': 'target=plane&compare=1&a.n_steps=10&b.solver=adams&b.n_steps=10',
-    'Too much guidance': 'target=plane&compare=1&a.label=1&b.label=1&b.scale=4',
+    Guidance: 'target=plane&compare=1&a.label=1&b.label=1&b.scale=4',
     Inpainting: `target=plane&compare=1&${INPAINTING('a')}&${INPAINTING('b')}&b.corrector_steps=3`,
     'A wrong formula': 'target=line&compare=1&a.eta=0&b.eta=0&b.wrong=g_for_g_squared',
     'Two processes':
