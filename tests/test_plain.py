@@ -123,6 +123,12 @@ SOURCES = {"a2020": ("Ann and Bo", "2020", "u"), "b2021": ("Cy et al.", "2021", 
         ),
         (":::{prf:proof}\nClear.\n:::", "*Proof.* Clear. $\\square$"),
         (
+            "::::{exercise}\n:label: ex-one\n\n*A title.* (**) Show it.\n\n"
+            ":::{dropdown} Hint\nTry.\n:::\n::::",
+            "**Exercise 3.** *A title.* (**) Show it.\n\n"
+            "<details><summary>Hint</summary>\n\nTry.\n\n</details>",
+        ),
+        (
             "::::{dropdown} Why `x`?\nBecause\n:::{admonition} Note\nof this.\n:::\n::::",
             "<details><summary>Why x?</summary>\n\nBecause\n**Note.** of this.\n\n</details>",
         ),
