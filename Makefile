@@ -34,8 +34,8 @@ lint: $(INSTALLED) ## check the format, the rules and the types of all code
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/pyright --pythonpath $(BIN)/python
-	@if command -v npm > /dev/null; then $(MAKE) --no-print-directory lint-js; \
-		else echo "Without npm, the scripts in JavaScript were not checked."; fi
+	@if command -v npm > /dev/null && $(MAKE) --no-print-directory $(BIOME); then $(BIOME) check; \
+		else echo "Without npm and its registry, the scripts in JavaScript were not checked."; fi
 
 lint-js: $(BIOME) ## check the format and the rules of the scripts in JavaScript
 	$(BIOME) check

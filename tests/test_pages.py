@@ -94,6 +94,6 @@ def test_a_link_opens_the_laboratory_at_its_setting():
     (link,), problems = pages.laboratory("lab", "", "a\nface <n=9&a.eta=0>", 1, None)
     assert problems == []
     assert link.astext() == "a\nface"
-    assert link["refuri"] == "laboratory.html#n=9&a.eta=0"
+    assert link["refuri"] == "laboratory.html?n=9&a.eta=0"
     with pytest.raises(ValueError, match="a link must be words <address>, got a face"):
         pages.laboratory("lab", "", "a face", 1, None)

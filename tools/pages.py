@@ -138,7 +138,7 @@ def offer_colab(app: Sphinx, page: str, template: str, context: dict, document) 
 def laboratory(name, rawtext, text, lineno, inliner, options=None, content=None):
     """Role of a link that opens the laboratory at a setting: ``{lab}`words <target=line>` ``."""
     words, setting = plain.link(text)
-    return [nodes.reference(rawtext, words, refuri=f"laboratory.html#{setting}")], []
+    return [nodes.reference(rawtext, words, refuri=f"laboratory.html?{setting}")], []
 
 
 def setup(app: Sphinx) -> dict:

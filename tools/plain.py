@@ -149,7 +149,7 @@ class Plain:
             return f"[`{short}`]({pages()}/api.html#{full})"
         if name == "lab":
             words, setting = link(text)
-            return f"[{words}]({pages()}/laboratory.html#{setting})"
+            return f"[{words}]({pages()}/laboratory.html?{setting})"
         if name in ("doc", "term"):
             return text.split("<")[0].strip()
         words, label = re.fullmatch(r"(?:(.*?)\s*<)?([\w-]+)>?", text).groups()

@@ -90,7 +90,7 @@
 
     function link() {
       const address = settings.encode({ ...state, at: film.at() });
-      return location.href.split('#')[0] + (address && `#${address}`);
+      return location.href.split(/[?#]/)[0] + (address && `#${address}`);
     }
 
     let waiting = 0;
@@ -107,7 +107,8 @@
       film.look();
       redraw_editor();
     }).observe(document.documentElement, { attributeFilter: ['data-theme'] });
-    arrive(location.hash.slice(1));
+    // a link from a chapter asks with `?`, since the theme takes each `#` there for a place in its own page
+    arrive((location.hash || location.search).slice(1));
     sdelib.page = { TRIES, arrive, film, state: () => state };
   }
 
