@@ -21,7 +21,7 @@ import torch
 from sdelib.mixtures import GaussianMixture
 from sdelib.samplers import walk
 from sdelib.sde import SDE, VESDE, VPSDE, SubVPSDE, like, transition
-from sdelib.steps import euler_maruyama, langevin
+from sdelib.steps import ancestral_2s, euler_maruyama, langevin
 from sdelib.training import independent
 
 
@@ -131,6 +131,11 @@ def larger_variance(score, x, t, s, noise):
     return (x + q**2 * score(x, t.now)) / r + q * noise(x)
 
 
+def noise_of_the_whole_step(score, x, t, s, noise, scale=1.0):
+    quiet = ancestral_2s(score, x, t, s, torch.zeros_like, scale)
+    return quiet + transition(s, t)[1] * noise(x)
+
+
 def backwards(*steps):
     return walk(*reversed(steps))
 
@@ -216,6 +221,13 @@ MOMENTS = test_sde.test_kernel_solves_the_moment_odes
 ALONE = test_samplers.test_a_step_treats_every_state_alone
 LIMIT = test_samplers.test_noisy_steps_are_the_reverse_sde_in_the_limit
 WRONG = [
+    Wrong(
+        "noise of the whole step after the flow, not that of the way back",
+        noise_of_the_whole_step,
+        test_samplers.test_ancestral_2s_is_the_flow_beyond_to_third_order_and_noise_back,
+        (VP, TARGET, 1.0),
+        (test_samplers, "ancestral_2s"),
+    ),
     Wrong(
         "VP mean exp(-int beta), without the 1/2", shrink_twice, MOMENTS, (VP,), (VPSDE, "alpha")
     ),
