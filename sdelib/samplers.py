@@ -106,7 +106,7 @@ class Adams:
         grid: The grid that suits it, which :func:`sample` takes if it is given none; or ``None``.
     """
 
-    order: int
+    order: int | None
     scale: float
     reach: float
     grid: Grid | None = None
@@ -117,19 +117,20 @@ class Adams:
         alpha, sigma = np.array([(t.alpha, t.sigma) for t in path]).T
         c = np.hypot(self.scale * alpha, sigma)
         phi, gain = np.arctan2(self.scale * alpha, sigma), c / (self.scale * alpha)
-        weights = _adams_weights(phi, gain, self.order, self.reach)
-        weights *= c[1:, None] * _back(sigma * gain / c**2, self.order)
+        order = self.order or min(4, max(2, (len(path) - 1) // 3))
+        weights = _adams_weights(phi, gain, order, self.reach)
+        weights *= c[1:, None] * _back(sigma * gain / c**2, order)
         us: list[Tensor] = []
         rows = zip(path, (c**2).tolist(), (c[1:] / c[:-1]).tolist(), weights.tolist())
         for t, c_squared, keep, row in rows:
-            us = [plus(x, c_squared, score(x, t.now)), *us[: self.order - 1]]
+            us = [plus(x, c_squared, score(x, t.now)), *us[: order - 1]]
             x = plus(x, keep - 1, x)  # keep x
             for weight, u in zip(row, us):
                 x = plus(x, weight, u)
             yield x
 
 
-def adams(order: int = 4, scale: float = 1.0, reach: float = 1.0) -> Adams:
+def adams(order: int | None = 4, scale: float = 1.0, reach: float = 1.0) -> Adams:
     r"""Adams's method on the flow ODE in the angle of signal to noise, at one score call a step.
 
     With :math:`D = E[x_0 \mid x_t]` and :math:`Z = E[z \mid x_t]` the flow is
@@ -159,7 +160,9 @@ def adams(order: int = 4, scale: float = 1.0, reach: float = 1.0) -> Adams:
 
     Args:
         order: Number of values that the correction uses, at least 2; also the order of convergence,
-            as far as the first steps, with fewer values, allow: these make it 3 in the limit.
+            as far as the first steps, with fewer values, allow: these make it 3 in the limit. If
+            ``None``, 4, but with fewer than 12 calls a third of their number, and 2 at least: a
+            polynomial should not span most of the path.
         scale: Standard deviation of the data, positive.
         reach: At most so many times a network's error may move a state in one step, where there is
             a choice. ``math.inf`` for an exact score, or a network with the gain ``alpha/sigma``,
@@ -168,7 +171,7 @@ def adams(order: int = 4, scale: float = 1.0, reach: float = 1.0) -> Adams:
     Raises:
         ValueError: if an argument is not as above.
     """
-    require(order >= 2, "order", order, "at least 2")
+    require(order is None or order >= 2, "order", order, "at least 2")
     require(scale > 0, "scale", scale, "positive")
     require(reach > 0, "reach", reach, "positive")
     return Adams(order, scale, reach)
@@ -408,7 +411,7 @@ def pilot(
     score: Score,
     sde: SDE,
     shape: tuple[int, ...],
-    order: int = 4,
+    order: int | None = None,
     reach: float = 1.0,
     n_calls: int = 48,
     generator: torch.Generator | None = None,

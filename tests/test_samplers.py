@@ -350,6 +350,15 @@ def test_adams_beats_the_floor_of_fifty_thousand_points_in_a_dozen_calls():
     assert law.wasserstein(target) < min(floor).item()
 
 
+def test_the_order_of_adams_is_a_third_of_few_calls():
+    sde, score = VPSDE(), exact_score(VPSDE(), deck_mixture())
+    for n, order in ((3, 2), (8, 2), (9, 3), (11, 3), (12, 4), (40, 4)):
+        ts, x = torch.cat([log_linear(sde, n - 1), torch.zeros(1)]), torch.randn(5, 1)
+        runs = (reverse(score, sde, x, ts, adams(k)) for k in (None, order))
+        for free, fixed in zip(*runs, strict=True):
+            assert torch.equal(free, fixed)
+
+
 def test_the_last_step_of_adams_ends_on_the_data():
     # The flow takes quantiles of p_1 to quantiles of the data, and the step to 0 along; denoising,
     # a mean, falls short
