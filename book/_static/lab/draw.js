@@ -64,8 +64,9 @@
     }
   }
 
-  /** A canvas made ready: as many pixels as the screen has, the unit its side. */
+  /** A canvas made ready: as many pixels as the screen has, the unit its side; nothing where it is not shown, as on paper. */
   function prepared(canvas) {
+    if (!canvas.clientWidth) return null;
     const side = Math.max(1, Math.round(canvas.clientWidth * Math.min(devicePixelRatio, 2)));
     if (canvas.width !== side) [canvas.width, canvas.height] = [side, side];
     const ink = canvas.getContext('2d');
@@ -138,6 +139,7 @@
   /** The plane: the density of the target's law, the run's score as arrows, and the particles of state i. */
   function plane(canvas, run, i, { density, arrows, keep }) {
     const ink = prepared(canvas);
+    if (!ink) return;
     const t = run.ts[i];
     const [alpha, sigma] = [run.sde.alpha(t), run.sde.sigma(t)];
     const R = window_at(run.sde, t, run.reach);
@@ -216,6 +218,7 @@
   /** The line: paths through the film over the density at each of its times; below, the particles beside the density. */
   function line(canvas, run, i, { density, arrows, keep, frames, frame }) {
     const ink = prepared(canvas);
+    if (!ink) return;
     const [top, base] = [0.6, 0.94]; // the film's height, the histogram's foot
     const R = frames.map((t) => window_at(run.sde, t, run.reach));
     const [columns, rows] = [frames.length, 90];
@@ -311,6 +314,7 @@
   /** The target to be edited: its density, and handles on the chosen component, or the pen's points. */
   function editor(canvas, law, reach, { components, chosen, points, pen }) {
     const ink = prepared(canvas);
+    if (!ink) return;
     const place = (x, y) => [0.5 + x / (2 * reach), 0.5 - y / (2 * reach)];
     if (law) ink.drawImage(shaded(lattice_density(law, reach, 90), 90, 90), 0, 0, 1, 1);
     if (points && !points.length) words(ink, 'draw here', 0.5, 0.5, 'center', 0.07);

@@ -196,6 +196,15 @@
     return parts.join('&');
   }
 
+  /** Text that a mail or a chat may have escaped on its way. */
+  function decoded(text) {
+    try {
+      return decodeURIComponent(text);
+    } catch {
+      return text;
+    }
+  }
+
   /** The state of an address, whatever is in it, and notes on what was out of bounds. */
   function decode(address) {
     const [state, notes] = [defaults(), []];
@@ -206,7 +215,7 @@
         .filter(Boolean)
         .map((part) => {
           const [name, ...value] = part.split('=');
-          return [name, value.join('=')];
+          return [name, decoded(value.join('='))];
         }),
     );
     for (const [name, text] of given) {
