@@ -68,8 +68,8 @@ owner: $(INSTALLED) ## name the repository everywhere: REPO=jane/score-sde-book
 
 # The peers have an environment of their own. Torch comes first, with the book's versions, and the
 # peers without their dependencies, so that none of them replaces it.
-bench: $(INSTALLED) .venv-bench/.installed ## time the library and its peers; QUICK=1: only see it run
-	.venv-bench/bin/python benchmarks/run.py $(if $(QUICK),--quick)
+bench: $(INSTALLED) .venv-bench/.installed ## measure against peers; ONLY=errors or times; QUICK=1: only see it run
+	.venv-bench/bin/python benchmarks/run.py $(if $(QUICK),--quick) $(if $(ONLY),--only $(ONLY))
 	$(if $(QUICK),,$(BIN)/python benchmarks/page.py)
 
 pdf: book $(BROWSER) ## print the book to _build/book.pdf; it needs npm and chromium

@@ -1,9 +1,9 @@
 """The peers' own samplers on our score: each adapter maps states at time 1 to data with a given
 number of steps.
 
-An adapter is a function ``(score, x, n) -> x_0``, in double precision where the peer allows it. The
-process is the VP SDE throughout, with its default coefficients, from ``t = 1`` to ``t = 1e-3`` and
-then to 0 in whatever way the peer has.
+An adapter is a function ``(score, x, n, sde, t_min) -> x_0``, in double precision where the peer
+allows it, from ``t = 1`` to ``t_min`` and then to 0 in whatever way the peer has. By default the
+process is the VP SDE with its usual coefficients, and ``t_min`` is 1e-3.
 """
 
 import importlib.util
@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from sdelib.score import denoise, reverse_drift
-from sdelib.sde import VPSDE
+from sdelib.sde import SDE, VPSDE
 
 sde, T_MIN = VPSDE(), 1e-3
 
@@ -34,25 +34,33 @@ def module(package: str, name: str):
         return importlib.import_module(f"{package}.{name}")
 
 
-def ratio(t: Tensor) -> Tensor:
+def ratio(t: Tensor, sde: SDE = sde) -> Tensor:
     return sde.sigma(t) / sde.alpha(t)
 
 
 # torchdiffeq and torchsde: solvers of equations, given the flow or the reverse SDE
 
 
-def torchdiffeq(method: str, score, x: Tensor, n: int) -> Tensor:
+def torchdiffeq(method: str, score, x: Tensor, n: int, sde: SDE = sde, t_min=T_MIN) -> Tensor:
+    ts = torch.linspace(1, t_min, n + 1).to(x)
+    # it keeps the state at each time asked for: ask for the last, and give it the steps apart
+    steps = {"options": {"grid_constructor": lambda *_: ts}}
+    return _torchdiffeq(method, score, x, sde, t_min, **steps)
+
+
+def torchdiffeq_adaptive(method: str, tol: float, score, x: Tensor, sde: SDE, t_min=T_MIN):
+    return _torchdiffeq(method, score, x, sde, t_min, rtol=tol, atol=tol)
+
+
+def _torchdiffeq(method, score, x, sde, t_min, **options):
     from torchdiffeq import odeint
 
-    ts = torch.linspace(1, T_MIN, n + 1).to(x)
     flow = lambda t, y: reverse_drift(score, sde, y, t, eta=0)
-    # it keeps the state at each time asked for: ask for the last, and give it the steps apart
-    steps = {"grid_constructor": lambda *_: ts}
-    x = odeint(flow, x, ts[[0, -1]], method=method, options=steps)[-1]
-    return denoise(score, sde, x, ts[-1])
+    ends = torch.tensor([1, t_min]).to(x)
+    return denoise(score, sde, odeint(flow, x, ends, method=method, **options)[-1], ends[-1])
 
 
-def torchsde(method: str, score, x: Tensor, n: int) -> Tensor:
+def torchsde(method: str, score, x: Tensor, n: int, sde: SDE = sde, t_min=T_MIN) -> Tensor:
     import torchsde
 
     class Reverse(torch.nn.Module):  # torchsde runs forward in time, so u = 1 - t
@@ -64,16 +72,16 @@ def torchsde(method: str, score, x: Tensor, n: int) -> Tensor:
         def g(self, u, y):
             return sde.g(1 - u).expand_as(y)
 
-    us = torch.linspace(0, 1 - T_MIN, n + 1).to(x)
+    us = torch.linspace(0, 1 - t_min, n + 1).to(x)
     with torch.no_grad():
         x = torchsde.sdeint(Reverse(), x, us[[0, -1]], method=method, dt=(us[1] - us[0]).item())[-1]
-    return denoise(score, sde, x, us.new_tensor(T_MIN))
+    return denoise(score, sde, x, us.new_tensor(t_min))
 
 
 # azula: its Denoiser returns the posterior mean
 
 
-def azula(sampler: str, score, x: Tensor, n: int, **options) -> Tensor:
+def azula(sampler: str, score, x: Tensor, n: int, sde: SDE = sde, t_min=T_MIN, **options) -> Tensor:
     from azula import denoise as azula_denoise
     from azula import noise, sample
 
@@ -96,15 +104,15 @@ def azula(sampler: str, score, x: Tensor, n: int, **options) -> Tensor:
             return azula_denoise.DiracPosterior(mean=denoise(score, sde, x_t, t))
 
     exact = Exact()
-    options |= {"start": 1.0, "stop": T_MIN, "steps": n, "silent": True, "dtype": x.dtype}
+    options |= {"start": 1.0, "stop": t_min, "steps": n, "silent": True, "dtype": x.dtype}
     run = getattr(sample, sampler)(exact, **options)
-    return exact(run(x), x.new_tensor(T_MIN)).mean
+    return exact(run(x), x.new_tensor(t_min)).mean
 
 
 # k-diffusion and smalldiffusion: the exploding process y = x / alpha with noise sigma / alpha
 
 
-def exploded(score):
+def exploded(score, sde: SDE = sde):
     """``(y, ratio) -> E[x_0 | y]``, for a ratio shared by the batch."""
 
     def denoiser(y: Tensor, sigma: Tensor, **_) -> Tensor:
@@ -114,25 +122,31 @@ def exploded(score):
     return denoiser
 
 
-def k_sigmas(spacing: str, n: int, x: Tensor) -> Tensor:
+def k_sigmas(spacing: str, n: int, x: Tensor, sde: SDE, t_min: float) -> Tensor:
     k = module("k_diffusion", "sampling")
-    low, high = (ratio(x.new_tensor(t)).item() for t in (T_MIN, 1.0))
+    low, high = (ratio(x.new_tensor(t), sde).item() for t in (t_min, 1.0))
     make = {"karras": k.get_sigmas_karras, "exponential": k.get_sigmas_exponential}
     if spacing == "vp":
-        return k.get_sigmas_vp(n, beta_d=19.9, beta_min=0.1, eps_s=T_MIN).to(x)
+        if sde != VPSDE():
+            raise NotImplementedError("this spacing is the VP process's own")
+        return k.get_sigmas_vp(n, beta_d=19.9, beta_min=0.1, eps_s=t_min).to(x)
     return make[spacing](n, low, high).to(x)
 
 
-def k_diffusion(sampler: str, spacing: str, score, x: Tensor, n: int, **options) -> Tensor:
+def k_diffusion(
+    sampler: str, spacing: str, score, x: Tensor, n: int, sde: SDE = sde, t_min=T_MIN, **options
+) -> Tensor:
     k = module("k_diffusion", "sampling")
-    sigmas = k_sigmas(spacing, n, x)
-    y = x / sde.alpha(x.new_ones(()))
-    return getattr(k, f"sample_{sampler}")(exploded(score), y, sigmas, disable=True, **options)
+    sigmas = k_sigmas(spacing, n, x, sde, t_min)
+    y, run = x / sde.alpha(x.new_ones(())), getattr(k, f"sample_{sampler}")
+    return run(exploded(score, sde), y, sigmas, disable=True, **options)
 
 
-def smalldiffusion(gam: float, spacing: str, score, x: Tensor, n: int, mu: float = 0.0) -> Tensor:
-    small, denoiser = module("smalldiffusion", "diffusion"), exploded(score)
-    sigmas = k_sigmas(spacing, n, x)
+def smalldiffusion(
+    gam: float, spacing: str, score, x: Tensor, n: int, sde: SDE = sde, t_min=T_MIN, mu: float = 0.0
+) -> Tensor:
+    small, denoiser = module("smalldiffusion", "diffusion"), exploded(score, sde)
+    sigmas = k_sigmas(spacing, n, x, sde, t_min)
     if mu:
         sigmas = sigmas[:-1]  # its DDPM cannot step to zero noise
 
@@ -156,31 +170,36 @@ def accelerator():
     return Accelerator(cpu=True)
 
 
-# diffusers: schedulers on a thousand discrete times, whose betas are those of the SDE's own kernel
+# diffusers: schedulers on a thousand discrete times, whose betas are those of the SDE's own kernel,
+# scaled to preserve variance: alpha-bar is 1 / (1 + ratio^2)
 
 
 @cache
-def betas(n: int = 1000):
-    t = torch.linspace(T_MIN, 1, n, dtype=torch.float64)
-    bars = torch.cat([torch.ones(1, dtype=torch.float64), sde.alpha(t) ** 2])
+def betas(sde: SDE, t_min: float, n: int = 1000):
+    t = torch.linspace(t_min, 1, n, dtype=torch.float64)
+    bars = torch.cat([torch.ones(1, dtype=torch.float64), 1 / (1 + ratio(t, sde) ** 2)])
     return (1 - bars[1:] / bars[:-1]).numpy()
 
 
-def diffusers(name: str, score, x: Tensor, n: int, **options) -> Tensor:
+def diffusers(
+    name: str, score, x: Tensor, n: int, sde: SDE = sde, t_min=T_MIN, **options
+) -> Tensor:
     import diffusers
 
-    scheduler = getattr(diffusers, name)(trained_betas=betas(), **options)
+    scheduler = getattr(diffusers, name)(trained_betas=betas(sde, t_min), **options)
     scheduler.set_timesteps(n)
-    scaled = scheduler.init_noise_sigma != 1  # such schedulers walk x / alpha
-    y = x / sde.alpha(x.new_ones(())) if scaled else x
+    y, high = x / sde.alpha(x.new_ones(())), ratio(x.new_ones(()), sde)
+    if scheduler.init_noise_sigma == 1:  # other schedulers walk x / alpha
+        y = y / torch.hypot(high, x.new_ones(()))
     with torch.no_grad():
         for k in scheduler.timesteps:
             if hasattr(scheduler, "sigmas"):
                 t = sde.time_of(scheduler.sigmas[scheduler.step_index or 0].to(x))
             else:
-                t = T_MIN + (1 - T_MIN) * k.to(x) / 999
+                t = t_min + (1 - t_min) * k.to(x) / 999
             state = scheduler.scale_model_input(y, k).to(x)
-            y = scheduler.step(-sde.sigma(t) * score(state, t), k, y).prev_sample
+            noise = -sde.sigma(t) * score(torch.hypot(sde.alpha(t), sde.sigma(t)) * state, t)
+            y = scheduler.step(noise, k, y).prev_sample
     return y.to(x)
 
 
@@ -190,16 +209,20 @@ def solvers_of_diffusers() -> dict:
     sigmas = spaced | {name: {option: True} for name, option in uses.items()}
     lambdas = sigmas | {"lu": {"use_lu_lambdas": True}}
     two, three = {"solver_order": 2}, {"solver_order": 3}
+    adams = {"tau_func": lambda t: 0.0}  # SA-Solver on the flow
     solvers = (
         ("DPM-Solver++ 2M", "DPMSolverMultistepScheduler", two, lambdas),
         ("DPM-Solver++ 3M", "DPMSolverMultistepScheduler", three, lambdas),
         ("UniPC 2", "UniPCMultistepScheduler", two, sigmas),
         ("UniPC 3", "UniPCMultistepScheduler", three, sigmas),
         ("DEIS 3", "DEISMultistepScheduler", three, sigmas),
-        ("Heun", "HeunDiscreteScheduler", {}, sigmas),
-        ("LMS", "LMSDiscreteScheduler", {}, sigmas),
-        ("Euler", "EulerDiscreteScheduler", {}, sigmas),
-        ("DDIM", "DDIMScheduler", {"clip_sample": False}, spaced),
+        ("SA-Solver 2", "SASolverScheduler", adams, sigmas),
+        (
+            "SA-Solver 3",
+            "SASolverScheduler",
+            adams | {"predictor_order": 3, "corrector_order": 3},
+            sigmas,
+        ),
     )
     return {
         f"{label}, {grid}": partial(diffusers, name, **options, **chosen)
@@ -209,8 +232,7 @@ def solvers_of_diffusers() -> dict:
 
 
 def solvers_of_azula() -> dict:
-    plain = {name: partial(azula, f"{name}Sampler") for name in ("DDIM", "Euler", "Heun")}
-    return plain | {
+    return {
         f"{name} {order}": partial(azula, f"{name}Sampler", order=order)
         for name in ("zAB", "vAB", "zEAB", "xEAB", "REAB")
         for order in (2, 3, 4)
@@ -218,8 +240,7 @@ def solvers_of_azula() -> dict:
 
 
 def solvers_of_k_diffusion() -> dict:
-    solvers = {name: {} for name in ("euler", "heun", "dpm_2", "lms", "dpmpp_2m")}
-    solvers |= {name: {"eta": 0.0} for name in ("dpmpp_2m_sde", "dpmpp_3m_sde")}
+    solvers = {"lms": {}, "dpmpp_2m": {}, "dpmpp_3m_sde": {"eta": 0.0}}
     return {
         f"{name}{' eta 0' if options else ''}, {spacing}": partial(
             k_diffusion, name, spacing, **options
@@ -230,25 +251,59 @@ def solvers_of_k_diffusion() -> dict:
 
 
 SPACINGS = ("karras", "exponential", "vp")
-DETERMINISTIC = {  # every solver of the flow, by peer
+DETERMINISTIC = {  # solvers of the flow, by peer; those of first order are left out
     "diffusers": solvers_of_diffusers(),
     "torchdiffeq": {
         method: partial(torchdiffeq, method)
-        for method in ("euler", "midpoint", "heun2", "heun3", "rk4")
+        for method in (("midpoint", "heun3", "rk4", "explicit_adams", "implicit_adams"))
     },
     "azula": solvers_of_azula(),
     "k-diffusion": solvers_of_k_diffusion(),
     "smalldiffusion": {
         f"gam {gam:g}, {spacing}": partial(smalldiffusion, gam, spacing)
         for spacing in SPACINGS
-        for gam in (1.0, 1.5, 2.0)
+        for gam in (1.5, 2.0)
     },
 }
+ADAPTIVE = {  # solvers that choose their steps, by tolerance
+    "torchdiffeq": {
+        f"{method}, tolerance {tol:.0e}": partial(torchdiffeq_adaptive, method, tol)
+        for method in ("bosh3", "dopri5")
+        for tol in (1e-1, 1e-2, 1e-3, 1e-4)
+    }
+}
 DDPM = partial(diffusers, "DDPMScheduler", clip_sample=False, timestep_spacing="trailing")
-NOISY = {  # some of their samplers of the reverse SDE
-    "diffusers": {"DDPM": DDPM},
+GRIDS = {  # of diffusers, for the noisy solvers
+    "trailing": {"timestep_spacing": "trailing"},
+    "karras": {"use_karras_sigmas": True},
+    "exponential": {"use_exponential_sigmas": True},
+}
+NOISY = {  # their samplers of the reverse SDE
+    "diffusers": {"DDPM": DDPM}
+    | {
+        f"SDE-DPM-Solver++ 2M, {name}": partial(
+            diffusers, "DPMSolverMultistepScheduler", algorithm_type="sde-dpmsolver++", **grid
+        )
+        for name, grid in GRIDS.items()
+    }
+    | {
+        f"SA-Solver {order}, {name}": partial(
+            diffusers,
+            "SASolverScheduler",
+            predictor_order=order,
+            corrector_order=order,
+            tau_func=lambda t: 1.0,
+            **grid,
+        )
+        for name, grid in GRIDS.items()
+        for order in (2, 3)
+    },
     "torchsde": {"euler": partial(torchsde, "euler"), "srk": partial(torchsde, "srk")},
-    "azula": {"DDPM": partial(azula, "DDPMSampler")},
-    "k-diffusion": {"euler_ancestral, vp": partial(k_diffusion, "euler_ancestral", "vp")},
+    "azula": {"DDPM": partial(azula, "DDPMSampler"), "Ito": partial(azula, "ItoSampler")},
+    "k-diffusion": {
+        f"{name}, {spacing}": partial(k_diffusion, name, spacing)
+        for name in (("euler_ancestral", "dpmpp_2s_ancestral", "dpmpp_2m_sde", "dpmpp_3m_sde"))
+        for spacing in SPACINGS
+    },
     "smalldiffusion": {"DDPM, vp": partial(smalldiffusion, 1.0, "vp", mu=0.5)},
 }

@@ -1,7 +1,9 @@
-"""Run every benchmark and write `results.json`, or with --quick a smaller one that only shows that
-all of it works.
+"""Run the benchmarks and write `results.json`, or with --quick smaller ones that only show that all
+of it works.
 
-    python benchmarks/run.py [--quick]      in .venv-bench, as `make bench` does
+    python benchmarks/run.py [--quick] [--only errors | --only times]    in .venv-bench
+
+Errors are the same on every machine; times want an idle one. What is not run stays as it was.
 """
 
 import argparse
@@ -37,15 +39,23 @@ def processor() -> str:
     return next(names, platform.machine())
 
 
-def main(quick: bool) -> dict:
-    torch.set_num_threads(1)
-    start, repeats = time.perf_counter(), 3 if quick else 9
-    budgets = (10,) if quick else (10, 15, 20, 50, 100)
-    batches = (1, 64) if quick else (1, 64, 512, 4096)
-    jobs = {
-        "errors": lambda: errors.deterministic(budgets),
-        "noisy errors": lambda: errors.noisy((20,) if quick else (20, 50, 100)),
-        "floor": errors.floor,
+def errors_of(quick: bool) -> dict:
+    """Jobs whose results do not depend on the machine."""
+    budgets = (10,) if quick else (10, 15, 20, 30, 50)
+    some = {"names": ("deck",), "processes": ("VP",)} if quick else {}
+    n_samples = 5000 if quick else 200_000
+    return {
+        "errors": lambda: errors.deterministic(budgets, **some),
+        "ablation": lambda: errors.ablation((10,) if quick else (10, 20, 30), **some),
+        "noisy errors": lambda: errors.noisy((20,) if quick else (20, 50), n_samples),
+        "floors": lambda: errors.floors(n_samples),
+    }
+
+
+def times_of(quick: bool) -> dict:
+    """Jobs that are timed, or counted beside what is timed."""
+    repeats, batches = (3, (1, 64)) if quick else (9, (1, 64, 512, 4096))
+    return {
         "overhead": lambda: overhead.overhead(batches, 100, repeats),
         "scores": lambda: overhead.scores((1, 64), 20 if quick else 500),
         "likelihood": lambda: likelihood.likelihood(1),
@@ -54,17 +64,23 @@ def main(quick: bool) -> dict:
         "memory": training.memory,
         "growth": lambda: training.growth(2),
         "deck": lambda: training.deck_scheme(repeats),
+        "machine": lambda: {
+            "processor": processor(),
+            "cores": os.cpu_count(),
+            "threads": 1,
+            "python": platform.python_version(),
+        },
     }
+
+
+def main(quick: bool, only: str | None) -> dict:
+    torch.set_num_threads(1)
+    start = time.perf_counter()
     results = {}
-    for name, job in jobs.items():
-        results[name] = job()
-        print(f"{name}: done at {time.perf_counter() - start:.0f} s", flush=True)
-    results["machine"] = {
-        "processor": processor(),
-        "cores": os.cpu_count(),
-        "threads": 1,
-        "python": platform.python_version(),
-    }
+    for part, jobs in (("errors", errors_of(quick)), ("times", times_of(quick))):
+        for name, job in jobs.items() if only in (None, part) else ():
+            results[name] = job()
+            print(f"{name}: done at {time.perf_counter() - start:.0f} s", flush=True)
     results["versions"] = {name: version(name) for name in ("torch", *PEERS)}
     return results
 
@@ -72,8 +88,10 @@ def main(quick: bool) -> dict:
 if __name__ == "__main__":
     parser = argparse.ArgumentParser()
     parser.add_argument("--quick", action="store_true")
-    quick = parser.parse_args().quick
-    results = main(quick)
-    if not quick:
-        text = json.dumps(results, indent=1) + "\n"
+    parser.add_argument("--only", choices=("errors", "times"))
+    chosen = parser.parse_args()
+    results = main(chosen.quick, chosen.only)
+    if not chosen.quick:
+        before = json.loads(RESULTS.read_text(encoding="utf-8")) if RESULTS.exists() else {}
+        text = json.dumps(before | results, indent=1) + "\n"
         RESULTS.write_text(text, encoding="utf-8", newline="\n")
