@@ -61,10 +61,18 @@ def walk(*steps: Step) -> Walk:
     require(len(steps) >= 1, "steps", "none", "at least one")
     flat: list[Step] = []
     for step in steps:
-        if not callable(step) or isinstance(step, type | Adams) or isgeneratorfunction(step):
+        if isinstance(step, Walk):
+            flat += step.steps
+        elif callable(step) and not isinstance(step, type) and not _is_solver(step):
+            flat.append(step)
+        else:
             raise TypeError(f"steps must be functions (score, x, t, s, noise), got {step!r}")
-        flat += step.steps if isinstance(step, Walk) else [step]
     return Walk(tuple(flat))
+
+
+def _is_solver(function: Callable) -> bool:
+    """Whether a call yields states one by one, where a step returns one state."""
+    return isgeneratorfunction(function) or isgeneratorfunction(type(function).__call__)
 
 
 def steps_to(s: Instant, steps: tuple[Step, ...]) -> tuple[Step, ...]:

@@ -903,6 +903,11 @@ SCORE, SDE = exact_score(VPSDE(), NORMAL), VPSDE()
 ONE, TIMES = torch.ones(1, 1), torch.tensor([1.0, 0.5, 0.1])
 
 
+class SolverOfAReader:
+    def __call__(self, score, x, path, noise=None):
+        yield x
+
+
 @pytest.mark.parametrize(
     "call, error, message",
     [
@@ -939,6 +944,7 @@ ONE, TIMES = torch.ones(1, 1), torch.tensor([1.0, 0.5, 0.1])
             "steps must be functions .* got <function dpm_solver",
         ),
         (lambda: walk(adams(), ddim), TypeError, "steps must be functions"),
+        (lambda: walk(SolverOfAReader()), TypeError, "steps must be functions"),
         (walk, ValueError, "steps must be at least one, got none"),
         (
             lambda: next(reverse(SCORE, SDE, ONE, TIMES.flip(0), walk(heun))),
