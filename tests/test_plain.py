@@ -15,7 +15,7 @@ import pages
 import plain
 import pytest
 
-CHAPTERS = [path for path in plain.documents() if path.suffix == ".ipynb"]
+CHAPTERS = execute.chapters()
 MYST = re.compile(
     r"\{[a-zA-Z:]+\}`|^\s*[:`]{3,}\{|^:{3,}|^\([\w-]+\)=|^:[\w-]+:|<!--|^%|\$\$ *\([\w-]+\)",
     re.MULTILINE,
@@ -131,6 +131,10 @@ SOURCES = {"a2020": ("Ann and Bo", "2020", "u"), "b2021": ("Cy et al.", "2021", 
         (
             "::::{dropdown} Why `x`?\nBecause\n:::{admonition} Note\nof this.\n:::\n::::",
             "<details><summary>Why x?</summary>\n\nBecause\n**Note.** of this.\n\n</details>",
+        ),
+        (
+            ":::{admonition} More\n:class: tip dropdown\n\nText\n:::",
+            "<details><summary>More</summary>\n\nText\n\n</details>",
         ),
         ("```python\n{eq}`eq-one`\n```", "```python\n{eq}`eq-one`\n```"),
         ("(ch-one)=\n# Title\n<!-- fold: more -->\n\nText", "# Title\n\nText"),

@@ -110,11 +110,16 @@ def figure(nb: nbformat.NotebookNode, name: str) -> bytes | None:
     return None
 
 
-def chapters() -> list[Path]:
-    """The notebooks in the order of the table of contents."""
+def documents() -> list[Path]:
+    """The book's pages in the order of the table of contents."""
     toc = yaml.safe_load((BOOK.parent / "_toc.yml").read_text(encoding="utf-8"))
-    files = [entry["file"] for part in toc["parts"] for entry in part["chapters"]]
-    return [BOOK.parent / name for name in files if name.endswith(".ipynb")]
+    files = [toc["root"]] + [page["file"] for part in toc["parts"] for page in part["chapters"]]
+    return [BOOK.parent / (name if name.endswith(".ipynb") else f"{name}.md") for name in files]
+
+
+def chapters() -> list[Path]:
+    """The notebooks among the pages."""
+    return [path for path in documents() if path.suffix == ".ipynb"]
 
 
 def ledger() -> str:

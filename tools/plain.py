@@ -16,8 +16,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 import nbformat
-import yaml
-from execute import BOOK, PICTURE, repository, setup_cell
+from execute import BOOK, PICTURE, chapters, documents, repository, setup_cell
 from pybtex.database import parse_file
 
 ROOT = BOOK.parent
@@ -27,6 +26,7 @@ OPTION = re.compile(r"^:([\w-]+):\s*(.*)$")
 LABEL = re.compile(r"^\(([\w-]+)\)=$")
 HEADING = re.compile(r"^#+ (.*)$")
 DISPLAY = re.compile(r"\$\$(.+?)\$\$(?:[ ]*\(([\w-]+)\))?", re.DOTALL)
+THEOREMS = ("theorem", "proposition", "lemma", "corollary", "algorithm", "definition")
 VERBATIM = re.compile(r"^(`{3,})(?!\{).*?^\1`*$", re.MULTILINE | re.DOTALL)
 
 
@@ -49,13 +49,6 @@ def link(text: str) -> tuple[str, str]:
     if not parts:
         raise ValueError(f"a link must be words <address>, got {text}")
     return parts[1], parts[2]
-
-
-def documents() -> list[Path]:
-    """The book's pages in their order."""
-    toc = yaml.safe_load((ROOT / "_toc.yml").read_text(encoding="utf-8"))
-    files = [toc["root"]] + [page["file"] for part in toc["parts"] for page in part["chapters"]]
-    return [ROOT / (name if name.endswith(".ipynb") else f"{name}.md") for name in files]
 
 
 def cells_of(path: Path) -> list[nbformat.NotebookNode]:
@@ -98,9 +91,6 @@ def targets() -> dict[str, Target]:
                 if label:
                     add(label, "equation", "({})", page)
     return found
-
-
-THEOREMS = ("theorem", "proposition", "lemma", "corollary", "algorithm", "definition")
 
 
 def options_after(lines: list[str], start: int) -> dict[str, str]:
@@ -184,15 +174,12 @@ class Plain:
         inside = self.text(body)
         if kind == "solution":
             title = f"Solution to {self.targets[title].words.lower()}"
-        if kind in ("dropdown", "solution") or (kind == "admonition" and "dropdown" in options):
+        if kind in ("dropdown", "solution") or "dropdown" in options.get("class", ""):
             summary = re.sub(r"\*\*|`", "", title)
             return f"<details><summary>{summary}</summary>\n\n{inside}\n\n</details>"
         if kind == "proof":
-            return (
-                f"*Proof.* {inside} $\\square$"
-                if not inside.endswith("$$")
-                else f"*Proof.* {inside}"
-            )
+            end = "" if inside.endswith("$$") else " $\\square$"
+            return f"*Proof.* {inside}{end}"
         if kind in ("exercise", *THEOREMS):
             name = self.targets[label].words if label in self.targets else kind.capitalize()
             return f"**{name}{f' ({self.words(title)})' if title else ''}.** {inside}"
@@ -294,10 +281,9 @@ def write_all(folder: Path, revision: str = "") -> None:
     """Write all plain notebooks into a folder."""
     folder.mkdir(parents=True, exist_ok=True)
     found, sources = targets(), citations()
-    for path in documents():
-        if path.suffix == ".ipynb":
-            text = plain(path, found, sources, revision)
-            (folder / path.name).write_text(text, encoding="utf-8", newline="\n")
+    for path in chapters():
+        text = plain(path, found, sources, revision)
+        (folder / path.name).write_text(text, encoding="utf-8", newline="\n")
 
 
 def main() -> None:

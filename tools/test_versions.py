@@ -117,9 +117,7 @@ def run_notebooks(python: Path) -> tuple[bool, str]:
             "GIT_CONFIG_KEY_0": f"url.{ROOT}.insteadOf",
             "GIT_CONFIG_VALUE_0": execute.repository()["url"],
         }
-        for path in plain.documents():
-            if path.suffix != ".ipynb":
-                continue
+        for path in execute.chapters():
             made = alone / path.name
             made.write_text(plain.plain(path, found, sources, "HEAD"), encoding="utf-8")
             stored = nbformat.read(made, 4)
@@ -133,7 +131,7 @@ def run_notebooks(python: Path) -> tuple[bool, str]:
             failed += [path.stem] if wrong else []
             made.unlink()
     minutes = (time.perf_counter() - start) / 60
-    n = len([path for path in plain.documents() if path.suffix == ".ipynb"])
+    n = len(execute.chapters())
     result = f"{n - len(failed)} of {n} notebooks print what is stored, {minutes:.0f} minutes"
     return not failed, result + (f"; not {', '.join(failed)}" if failed else "")
 
