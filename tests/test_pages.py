@@ -51,13 +51,18 @@ def test_a_chapter_shows_its_place_and_loads_far_pictures_late():
     body = '<h1>Title</h1><p>Text</p><img src="a"><img src="b"><img src="c">'
     context = {"body": body}
     pages.add_place(None, "book/03_reverse_sde", "page.html", context, None)
+    pages.load_late(None, "book/03_reverse_sde", "page.html", context, None)
     title, rest = context["body"].split("</h1>\n")
     assert rest.startswith('<svg class="place"') and "is about: reverse" in rest
     assert rest.count('class="here"') == 1
     assert rest.endswith('<img src="a"><img loading="lazy" src="b"><img loading="lazy" src="c">')
     context = {"body": body}
     pages.add_place(None, "book/glossary", "page.html", context, None)
-    assert "<svg" not in context["body"]
+    assert context["body"] == body
+    for text in ("", "<p>Text</p>", '<img src="a">'):
+        context = {"body": text}
+        pages.load_late(None, "book/glossary", "page.html", context, None)
+        assert context["body"] == text
 
 
 def test_every_place_is_a_chapters_and_a_part_of_the_picture():

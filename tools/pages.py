@@ -36,7 +36,6 @@ PARTS = {
     "reverse": '<path d="M268 37C210 49 110 49 52 37"/><path d="M58 43l-7 -6 9 -3"/>'
     '<text x="160" y="59">reverse</text>',
 }
-EAGER = 1  # pictures at the top that are loaded with the page
 
 
 def known() -> bool:
@@ -78,17 +77,20 @@ def place(name: str) -> str:
 
 
 def add_place(app: Sphinx, page: str, template: str, context: dict, document) -> None:
-    """Put the chapter's place below its title, and let pictures further down load when reached."""
-    if "body" not in context:
-        return
-    body = context["body"]
-    if name := PLACES.get(Path(page).name[:2] if re.match(r"\d\d_", Path(page).name) else ""):
-        body = body.replace("</h1>", "</h1>\n" + place(name), 1)
-    start, *pictures = body.split("<img ")
-    context["body"] = start + "".join(
-        "<img " + ('loading="lazy" ' if i >= EAGER else "") + rest
-        for i, rest in enumerate(pictures)
-    )
+    """Put the chapter's place below its title."""
+    number = re.match(r"\d\d(?=_)", Path(page).name)
+    if number and number[0] in PLACES:
+        drawn = place(PLACES[number[0]])
+        context["body"] = context["body"].replace("</h1>", f"</h1>\n{drawn}", 1)
+
+
+def load_late(app: Sphinx, page: str, template: str, context: dict, document) -> None:
+    """Let pictures load when they are reached, all but the first, which stands at the top."""
+    above, *below = context.get("body", "").split("<img ")
+    if below:
+        context["body"] = "<img ".join([above, below[0]]) + "".join(
+            f'<img loading="lazy" {picture}' for picture in below[1:]
+        )
 
 
 def numbers_of(env) -> dict[str, str]:
@@ -147,6 +149,7 @@ def setup(app: Sphinx) -> dict:
     app.connect("config-inited", set_address)
     app.connect("html-page-context", add_head)
     app.connect("html-page-context", add_place)
+    app.connect("html-page-context", load_late)
     app.connect("html-page-context", offer_colab, priority=900)  # after the theme's own buttons
     app.connect("build-finished", offer_downloads)
     return {"parallel_read_safe": True, "parallel_write_safe": True}

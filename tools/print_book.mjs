@@ -3,20 +3,15 @@
 //   NODE_PATH=... node tools/print_book.mjs OUTPUT PAGE...        CHROMIUM names the browser's program
 
 import { writeFileSync } from 'node:fs';
-import { createRequire } from 'node:module';
 import { resolve } from 'node:path';
-import { fileURLToPath, pathToFileURL } from 'node:url';
+import { pathToFileURL } from 'node:url';
+import { here, launch, require } from '../tests/browser/browser.mjs';
 
-const require = createRequire(import.meta.url); // unlike import it honours NODE_PATH
-const { chromium } = require('playwright-core');
 const { PDFDocument } = require('pdf-lib');
 
 const [output, ...pages] = process.argv.slice(2);
-const built = resolve(fileURLToPath(import.meta.url), '../../_build/html');
-const browser = await chromium.launch({
-  executablePath: process.env.CHROMIUM ?? '/usr/bin/chromium',
-  args: ['--no-sandbox', '--disable-gpu', '--host-resolver-rules=MAP * ~NOTFOUND'],
-});
+const built = resolve(here, '../../_build/html');
+const browser = await launch();
 const book = await PDFDocument.create();
 for (const name of pages) {
   const page = await browser.newPage({ colorScheme: 'light' });

@@ -1,4 +1,4 @@
-// What the laboratory's checks share.
+// What the checks in a browser share, and the printing.
 import { createRequire } from 'node:module';
 import { resolve } from 'node:path';
 import { fileURLToPath } from 'node:url';

@@ -10,12 +10,10 @@
 // CHROMIUM names the browser's program where it is not /usr/bin/chromium.
 
 import { mkdirSync, readdirSync, readFileSync } from 'node:fs';
-import { createRequire } from 'node:module';
 import { basename, join, resolve } from 'node:path';
-import { fileURLToPath, pathToFileURL } from 'node:url';
+import { pathToFileURL } from 'node:url';
+import { here, launch, require } from './browser.mjs';
 
-const require = createRequire(import.meta.url); // unlike import it honours NODE_PATH
-const { chromium } = require('playwright-core');
 const axe = readFileSync(require.resolve('axe-core/axe.min.js'), 'utf8');
 
 // For a chapter with its folds shut, at 1280 x 900: screens, visible words, and in screens the place of the first picture
@@ -25,26 +23,14 @@ const LIMITS = { screens: 12, words: 2000, first: 1.5, gap: 3 };
 const args = process.argv.slice(2);
 const shotsAt = args.indexOf('--shots');
 const shots = shotsAt < 0 ? null : args.splice(shotsAt, 2)[1];
-const built = resolve(fileURLToPath(import.meta.url), '../../../_build/html/book');
+const built = resolve(here, '../../_build/html/book');
 const pages = readdirSync(built).filter(
   (f) => f.endsWith('.html') && (!args.length || args.includes(basename(f, '.html'))),
 );
 if (!pages.length) throw new Error(`no such page in ${built}`);
 if (shots) mkdirSync(shots, { recursive: true });
 
-const browser = await chromium.launch({
-  executablePath: process.env.CHROMIUM ?? '/usr/bin/chromium',
-  args: [
-    '--no-sandbox',
-    '--disable-gpu',
-    '--disable-quic',
-    '--no-first-run',
-    '--disable-background-networking',
-    '--disable-component-update',
-    '--disable-sync',
-    '--host-resolver-rules=MAP * ~NOTFOUND',
-  ],
-});
+const browser = await launch();
 
 function inspect() {
   // runs inside the page
