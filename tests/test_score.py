@@ -95,8 +95,10 @@ def test_a_score_is_not_asked_about_more_noise_than_its_process_has(target):
     score, t = translate(exact_score(ve, target), ve, flow), torch.tensor([0.5, 1.0])
     with pytest.raises(ValueError, match=r"t must be where sigma / alpha is at most 50, as for VE"):
         score(torch.randn(2, 2), t)
-    last = flow.time_of(torch.tensor(50.0))
+    last, beyond = flow.time_of(torch.tensor([50.0, 50.1]))
     assert score(torch.randn(2, 2), last).isfinite().all()
+    with pytest.raises(ValueError, match="where it is 50.1"):
+        score(torch.randn(2, 2), beyond)
 
 
 def test_states_of_single_precision_stay_so_at_times_of_double_precision(sde, target):
