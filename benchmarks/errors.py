@@ -16,7 +16,7 @@ from torch.quasirandom import SobolEngine
 
 from sdelib.data import deck_mixture, smile_curve
 from sdelib.mixtures import GaussianMixture
-from sdelib.samplers import adams, log_linear, pilot, reverse, uniform, walk
+from sdelib.samplers import adams, log_linear, pilot, reverse, run_times, uniform, walk
 from sdelib.score import exact_score
 from sdelib.sde import SDE, VESDE, VPSDE, FlowSDE, like
 from sdelib.steps import ancestral, ancestral_2s, euler_maruyama
@@ -91,8 +91,8 @@ class Cell:
 
     def walk(self, solver, n, grid, t_min=T_MIN) -> Tensor:
         """The library's solver as `sample` runs it, in ``n + 1`` intervals."""
-        ts = grid(self.sde, n, t_min)
-        *_, x = reverse(self.score, self.sde, self.start, torch.cat([ts, ts.new_zeros(1)]), solver)
+        ts = run_times(self.sde, solver, n, t_min, grid)
+        *_, x = reverse(self.score, self.sde, self.start, ts, solver)
         return x
 
     def error(self, x: Tensor) -> float:
@@ -282,8 +282,8 @@ def noisy(budgets, n_samples=200_000, names=("deck", "deck, unit variance")) -> 
 def walked(solver, grid, score, x, n):
     """The library's solver as `sample` runs it on the VP process."""
     sde = PROCESSES["VP"]
-    ts = grid(sde, n, T_MIN)
-    *_, x = reverse(score, sde, x, torch.cat([ts, ts.new_zeros(1)]), solver)
+    ts = run_times(sde, solver, n, T_MIN, grid)
+    *_, x = reverse(score, sde, x, ts, solver)
     return x
 
 

@@ -22,7 +22,7 @@ from scipy.interpolate import CubicSpline
 from torch import Tensor
 
 from ._checks import require
-from .samplers import Grid, Solver, Walk, grid_of, own_noise, steps_to, walk
+from .samplers import Grid, Solver, Walk, own_noise, run_times, steps_to, walk
 from .score import Score
 from .sde import SDE, Instant
 from .steps import Noise, Step, euler_maruyama
@@ -301,8 +301,7 @@ def sampler_law(
             noisy one lays its own.
         per_std: As for :func:`propagate`.
     """
-    ts = (grid or grid_of(solver))(sde, n_steps, t_min)
-    ts = torch.cat([ts, ts.new_zeros(1)])
+    ts = run_times(sde, solver, n_steps, t_min, grid)
     one = torch.ones((), dtype=torch.float64, device=device)
     law = start or tabulate(sde.prior_log_prob, REACH * sde.sigma(one))
     path = sde.path(ts, law.x)

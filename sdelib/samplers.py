@@ -284,9 +284,17 @@ def log_linear(sde: SDE, n_steps: int, t_min: float = 1e-3, bend: float = 0.02) 
     return _from_one_to(t_min, sde.time_of(ratios))
 
 
-def grid_of(solver: Solver) -> Grid:
-    """The grid that the solver brings along, or else :func:`log_linear`, which suits them all."""
-    return getattr(solver, "grid", None) or log_linear
+def run_times(
+    sde: SDE, solver: Solver, n_steps: int, t_min: float = 1e-3, grid: Grid | None = None
+) -> Tensor:
+    """The times of a run of :func:`sample`: those of the grid, then 0, shape ``(n_steps + 2,)``.
+
+    Args:
+        grid: If ``None``, the one that ``solver`` brings along, as :func:`pilot`'s does, or else
+            :func:`log_linear`, which suits every solver.
+    """
+    ts = (grid or getattr(solver, "grid", None) or log_linear)(sde, n_steps, t_min)
+    return torch.cat([ts, ts.new_zeros(1)])
 
 
 def _fractions(n_steps: int, t_min: float) -> Tensor:
@@ -382,8 +390,7 @@ def sample(
         shape: Shape ``(B, *event)`` of the samples.
         solver: Any :data:`Solver`, for instance ``walk(partial(euler_maruyama, eta=0))``.
         t_min: The last time but 0, inside (0, 1); at 0 the score of thin data does not exist.
-        grid: Where the steps are taken, any :data:`Grid`; if ``None``, the one that ``solver``
-            brings along, as :func:`pilot`'s does, or else :func:`log_linear`.
+        grid: Where the steps are taken, any :data:`Grid`, or ``None``: see :func:`run_times`.
         generator: Source of all noise; it must live on ``device``.
         dtype: Of the samples; torch's default if ``None``. Likewise ``device``.
         progress: Show a progress bar.
@@ -396,8 +403,7 @@ def sample(
     require_type("sde", sde, SDE, "an SDE, for instance VPSDE()")
     size = batch_size or max(shape[0], 1)
     require(size >= 1, "batch_size", batch_size, "at least 1")
-    grid = grid or grid_of(solver)
-    ts = torch.cat([grid(sde, n_steps, t_min), torch.zeros(1, dtype=torch.float64)])
+    ts = run_times(sde, solver, n_steps, t_min, grid)
     starts = range(0, max(shape[0], 1), size)
     noise = partial(randn_like, generator=generator) if generator else randn_like
     bar = tqdm(total=len(starts) * (n_steps + 1), desc="sampling") if progress else None

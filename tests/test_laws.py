@@ -20,7 +20,7 @@ from sdelib.laws import (
     tabulate,
 )
 from sdelib.mixtures import GaussianMixture
-from sdelib.samplers import adams, log_linear, reverse, uniform, walk
+from sdelib.samplers import adams, reverse, run_times, uniform, walk
 from sdelib.score import exact_score
 from sdelib.sde import VPSDE
 from sdelib.steps import ancestral, annealed_langevin, euler_maruyama
@@ -284,7 +284,7 @@ def test_the_sampler_law_is_the_law_of_sample(solver):
     score = exact_score(sde, target)
     law = sampler_law(score, sde, solver, 10, 0.05)
     x = tabulate(sde.prior_log_prob, REACH * sde.sigma(torch.ones(()))).x
-    *_, x = reverse(score, sde, x, torch.cat([log_linear(sde, 10, 0.05), torch.zeros(1)]), solver)
+    *_, x = reverse(score, sde, x, run_times(sde, solver, 10, 0.05), solver)
     assert_close(law.x, x)
 
 

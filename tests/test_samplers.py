@@ -21,6 +21,7 @@ from sdelib.samplers import (
     log_snr,
     pilot,
     reverse,
+    run_times,
     sample,
     uniform,
     walk,
@@ -353,7 +354,7 @@ def test_adams_beats_the_floor_of_fifty_thousand_points_in_a_dozen_calls():
 def test_the_order_of_adams_is_a_third_of_few_calls():
     sde, score = VPSDE(), exact_score(VPSDE(), deck_mixture())
     for n, order in ((3, 2), (8, 2), (9, 3), (11, 3), (12, 4), (40, 4)):
-        ts, x = torch.cat([log_linear(sde, n - 1), torch.zeros(1)]), torch.randn(5, 1)
+        ts, x = run_times(sde, adams(), n - 1), torch.randn(5, 1)
         runs = (reverse(score, sde, x, ts, adams(k)) for k in (None, order))
         for free, fixed in zip(*runs, strict=True):
             assert torch.equal(free, fixed)
@@ -409,7 +410,7 @@ def test_the_piloted_grid_is_even_in_the_measure_it_promises(sde, n):
         for _ in range(4):
             slope = lambda u, f=slope: torch.func.jvp(f, (u,), (torch.ones_like(u),))[1]
         third += slope(theta) ** 2 / 2
-    ts = torch.cat([found.grid(sde, n, 1e-3), torch.zeros(1)])
+    ts = run_times(sde, found, n)
     angles = torch.atan(ratio(sde, ts) / found.scale)
     share = torch.cumulative_trapezoid(third ** (1 / 8), theta)
     share = torch.cat([torch.zeros(1), share])
@@ -443,15 +444,13 @@ def test_piloted_steps_lose_less_than_the_usual_ones():
             for n in (9, 19):
                 errors = []
                 for solver in (found, adams(scale=found.scale, reach=math.inf)):
-                    grid = getattr(solver, "grid", None) or log_linear
-                    ts = torch.cat([grid(sde, n), torch.zeros(1)])
-                    *_, x = reverse(score, sde, start, ts, solver)
+                    *_, x = reverse(score, sde, start, run_times(sde, solver, n), solver)
                     errors.append((x - end).abs().mean().item())
                 assert 2.5 * errors[0] < errors[1], (sde, target, n, errors)
 
 
 def fine_times(sde):
-    return torch.cat([log_linear(sde, 600), torch.zeros(1)])
+    return run_times(sde, adams(), 600)
 
 
 def test_the_pilot_does_not_trust_a_score_that_errs():
@@ -465,7 +464,7 @@ def test_the_pilot_does_not_trust_a_score_that_errs():
     found = pilot(learned, sde, (64, 1), generator=seeded())
     start = sde.sigma(torch.ones(())) * torch.linspace(-4, 4, 9)[:, None]
     for n in (6, 10, 20):
-        ts = torch.cat([found.grid(sde, n), torch.zeros(1)])
+        ts = run_times(sde, found, n)
         assert list(reverse(learned, sde, start, ts, found))[-1].abs().max() < 6
 
 
