@@ -7,7 +7,6 @@
 Both sides are fed the same numbers for noise, a wave of their own count: see :func:`wave`.
 """
 
-import base64
 import json
 import math
 import sys
@@ -16,15 +15,15 @@ from functools import partial
 from pathlib import Path
 
 import torch
-from safetensors.torch import load_file
 
 ROOT = Path(__file__).parent.parent
 sys.path[:0] = [str(ROOT), str(ROOT / "tests")]
 import test_wrong_formulas as wrong  # noqa: E402
+from weights import as_script  # noqa: E402
 
 from sdelib import guidance, samplers, sde, steps  # noqa: E402
 from sdelib.data import deck_mixture, smile_curve  # noqa: E402
-from sdelib.learned import path, smile_score  # noqa: E402
+from sdelib.learned import digits_score, smile_score  # noqa: E402
 from sdelib.metrics import energy_distance, wasserstein  # noqa: E402
 from sdelib.mixtures import GaussianMixture  # noqa: E402
 from sdelib.samplers import adams, dpm_solver_2m, reverse, walk  # noqa: E402
@@ -255,6 +254,13 @@ def cases() -> list[dict]:
         solver="dpm_solver_2m",
         n_steps=12,
     )
+
+    digits = digits_score().double()
+    images = wave()(torch.empty(2, 1, 8, 8, dtype=torch.float64))
+    for label in (3, 10):
+        for t in (0.003, 0.2, 1.0):
+            value = digits(images, numbers(t)[0], label)
+            add(f"the digits' network at {t}, label {label}", "digits", value, t=t, label=label)
     return found
 
 
@@ -290,25 +296,11 @@ def component(target: GaussianMixture, k: int) -> GaussianMixture:
     return GaussianMixture.from_covs(numbers(1.0), target.means[k : k + 1], target.covs[k : k + 1])
 
 
-def face() -> str:
-    """The script with the weights."""
-    weights = load_file(path("smile"))
-    shapes = {name: value.numel() for name, value in weights.items()}
-    data = b"".join(
-        value.contiguous().numpy().astype("<f4").tobytes() for value in weights.values()
-    )
-    return (
-        "// The weights of sdelib/weights/smile.safetensors, single precision in base64.\n"
-        f"sdelib.face = {{\n  shapes: {json.dumps(shapes)},\n"
-        f"  data: '{base64.b64encode(data).decode()}',\n}};\n"
-    )
-
-
 def golden() -> str:
     """The values as JSON, a case a line."""
     return "[\n" + ",\n".join(json.dumps(case) for case in cases()) + "\n]\n"
 
 
 if __name__ == "__main__":
-    FACE.write_text(face(), encoding="utf-8")
+    FACE.write_text(as_script("smile", "face"), encoding="utf-8")
     GOLDEN.write_text(golden(), encoding="utf-8")

@@ -17,6 +17,7 @@ from folds import shortened
 from sphinx.application import Sphinx
 from sphinx.config import Config
 from sphinx.util import logging
+from weights import as_script
 
 BRANCH = "notebooks"
 PLACES = {  # what of the whole picture a chapter is about
@@ -137,6 +138,13 @@ def offer_colab(app: Sphinx, page: str, template: str, context: dict, document) 
     ]
 
 
+def offer_digits(app: Sphinx, exception: Exception | None) -> None:
+    """Put the digits' weights where the laboratory fetches them."""
+    if exception is None and app.builder.name == "html":
+        script = Path(app.outdir) / "_static" / "lab" / "digits_weights.js"
+        script.write_text(as_script("digits", "digits_weights"), encoding="utf-8")
+
+
 def laboratory(name, rawtext, text, lineno, inliner, options=None, content=None):
     """Role of a link that opens the laboratory at a setting: ``{lab}`words <target=line>` ``."""
     words, setting = plain.link(text)
@@ -152,4 +160,5 @@ def setup(app: Sphinx) -> dict:
     app.connect("html-page-context", load_late)
     app.connect("html-page-context", offer_colab, priority=900)  # after the theme's own buttons
     app.connect("build-finished", offer_downloads)
+    app.connect("build-finished", offer_digits)
     return {"parallel_read_safe": True, "parallel_write_safe": True}

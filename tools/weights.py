@@ -9,6 +9,8 @@ and `seed`.
 """
 
 import argparse
+import base64
+import json
 
 from seeds import CHAPTERS, WEIGHTS, fingerprint, names_after, tagged_code
 
@@ -43,6 +45,20 @@ def main(words: list[str] | None = None) -> None:
         tensors = {key: value.contiguous() for key, value in score.state_dict().items()}
         path.write_bytes(safetensors.torch.save(tensors, metadata))
         print(f"{name}: {path.stat().st_size / 1024:.0f} KiB")
+
+
+def as_script(name: str, variable: str) -> str:
+    """An experiment's weights as a script of the laboratory, which sets ``sdelib.<variable>``."""
+    import safetensors.numpy
+
+    weights = safetensors.numpy.load_file(WEIGHTS / f"{name}.safetensors")
+    sizes = {key: value.size for key, value in weights.items()}
+    data = b"".join(value.astype("<f4").tobytes() for value in weights.values())
+    return (
+        f"// The weights of sdelib/weights/{name}.safetensors, single precision in base64.\n"
+        f"sdelib.{variable} = {{\n  shapes: {json.dumps(sizes)},\n"
+        f"  data: '{base64.b64encode(data).decode()}',\n}};\n"
+    )
 
 
 if __name__ == "__main__":

@@ -3,15 +3,18 @@
 // - truth: what book/_static/lab computes is what sdelib computes, to 1e-5 relative, case by case (lab_golden.json);
 // - mutants: with one constant changed in a script, cases fail, among them the named one.
 //
-//   make test-lab
+//   make test-lab                                        after `make book`
 import { readFileSync } from 'node:fs';
 import { join, resolve } from 'node:path';
 import { here, launch, problems } from './browser.mjs';
 
 const lab = resolve(here, '../../book/_static/lab');
 const cases = JSON.parse(readFileSync(join(here, 'lab_golden.json'), 'utf8'));
-const MATHEMATICS = ['sde', 'mixtures', 'data', 'score', 'steps', 'samplers', 'wrong', 'metrics', 'face', 'learned'];
-const source = (name) => readFileSync(join(lab, `${name}.js`), 'utf8');
+const MATHEMATICS = 'sde mixtures data score steps samplers wrong metrics face learned digits digits_weights'.split(
+  ' ',
+);
+const built = resolve(here, '../../_build/html/_static/lab'); // what a build adds: the digits' weights
+const source = (name) => readFileSync(join(name === 'digits_weights' ? built : lab, `${name}.js`), 'utf8');
 
 // script, what to change, into what, a case that must fail
 const MUTANTS = [
@@ -68,6 +71,8 @@ const MUTANTS = [
     'const k = 1 /',
     "the face's network, translated, at 0.5, FlowSDE(alpha_end=0.01)",
   ],
+  ['digits', 'h[i] * (1 + film[c])', 'h[i] * (1.0001 + film[c])', "the digits' network at 0.2, label 3"],
+  ['digits', 'Math.log(w) - ', 'Math.log(w) + ', "the digits' network at 0.2, label 10"],
   ['score', '(alpha * y - x[i])', '(y - x[i])', 'inpaint, VPSDE(beta_min=0.1, beta_max=20.0)'],
   [
     'wrong',
@@ -79,7 +84,7 @@ const MUTANTS = [
 
 /** Runs in the page: the names of the cases that fail, with their largest error in units of what is allowed. */
 function failures(all) {
-  const { data, sde, mixtures, score, guidance, steps, samplers, metrics, learned, wrong } = sdelib;
+  const { data, sde, mixtures, score, guidance, steps, samplers, metrics, learned, digits, wrong } = sdelib;
   const { walk } = samplers;
   const flat = (dim, weights, means, covs) => mixtures.GaussianMixture({ dim, weights, means, covs });
   const curve = data.smile_curve(Array.from({ length: 40 }, (_, i) => (i + 0.5) / 40));
@@ -150,6 +155,7 @@ function failures(all) {
     },
     translated: (c, p) => score.translate(learned.smile_score(), sde.VPSDE(), p)(lattice(2), c.t),
     learned: (c) => learned.smile_score()(lattice(2), c.t),
+    digits: (c) => digits.digits_score(c.label)(drawn(2 * digits.PIXELS), c.t),
   };
   const found = [];
   for (const c of all) {

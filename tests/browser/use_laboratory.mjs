@@ -30,7 +30,11 @@ async function open(setting = '', { width = 1280, ...options } = {}) {
 
 /** Wait until all runs are computed, and go to the end of the film. */
 async function computed(page) {
-  await page.waitForFunction(() => sdelib.page.film.runs().every((run) => run.done), null, { timeout: 60000 });
+  const shown = () => {
+    const [runs, { target }] = [sdelib.page.film.runs(), sdelib.page.state()];
+    return runs.every((run) => run.done && run.name === target) && runs.length > 0;
+  };
+  await page.waitForFunction(shown, null, { timeout: 120000 });
   await page.evaluate(() => sdelib.page.film.go(1, false));
   await page.waitForTimeout(150);
 }
@@ -68,6 +72,9 @@ const SETTINGS = [
   'target=line&a.solver=dpm_solver_2m&a.n_steps=15&a.process=FlowSDE&a.alpha_end=0.01&a.grid=edm',
   'target=plane&a.known=y&a.value=-1&a.solver=ancestral&a.corrector_steps=1&a.process=SubVPSDE',
   'target=plane&components=0.5,-1,0,0.3,0.1,45;0.5,1,0,0.3,0.3,0&a.solver=heun&a.grid=log_snr&a.process=VESDE&a.sigma_max=20',
+  'target=digits&a.process=FlowSDE&a.alpha_end=0.01&a.solver=heun&a.n_steps=8&a.label=3&a.scale=2',
+  'target=digits&a.solver=ancestral&a.n_steps=30&a.corrector_steps=1',
+  'target=digits&a.n_steps=40&a.eta=0&a.wrong=g_for_g_squared',
   'target=drawing&points=-0.5,0;0,0.5;0.5,0&smooth=0.1&a.solver=euler_maruyama&a.eta=0.5&a.grid=uniform',
 ];
 const HOSTILE = [
@@ -84,6 +91,7 @@ const HOSTILE = [
   'constructor=1&__proto__=2&a.__proto__=3&a.constructor=4&target=__proto__&a.process=constructor',
   'a.score=learned&a.process=CosineSDE&a.beta_max=40&n=200&a.n_steps=20',
   'at=7&target=%E0%A4%A',
+  'target=digits&direction=forward&a.wrong=shrink_twice&a.known=x&a.label=16&a.n_steps=2&a.process=VESDE&a.sigma_max=200',
 ];
 const programs = {};
 for (const setting of [...SETTINGS, ...HOSTILE]) {
@@ -109,8 +117,8 @@ for (const setting of [...SETTINGS, ...HOSTILE]) {
     programs[`${setting} (${which})`] = await page.evaluate(
       ([k, which]) => {
         const [now, run] = [sdelib.page.state(), sdelib.page.film.runs()[k]];
-        const distance = run.backward ? run.distance(run.states.length - 1) : null;
-        return { program: sdelib.python.program(now, now[which]), ...distance, lost: run.note !== '' };
+        const measured = run.backward ? run.measure(run.states.length - 1) : null;
+        return { program: sdelib.python.program(now, now[which]), ...measured, lost: run.note !== '' };
       },
       [k, which],
     );
@@ -224,6 +232,7 @@ for (const colorScheme of ['light', 'dark'])
       'target=plane&compare=1&a.label=1&b.wrong=plus_for_minus&at=0.5',
       'target=drawing',
       'target=line',
+      'target=digits&a.n_steps=3&at=1',
     ]) {
       const seen = await open(setting, { width, colorScheme });
       await computed(seen);

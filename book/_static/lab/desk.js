@@ -6,11 +6,12 @@
   /** Fill `desk` and `looks` for a state. `set(owner, name, value, notes)` sets one setting, `change()` begins the runs
    * again, `hand` holds the number of the chosen component. Returns what redraws the editor. */
   function fill(desk, looks, state, hand, { set, change, say }) {
+    const digits = state.target === 'digits';
     const focused = document.activeElement?.dataset.key;
     const groups = [run_group('a'), ...(state.compare ? [run_group('b')] : [])];
     let redraw = () => {};
     desk.replaceChildren(target_group(), ...groups);
-    looks.replaceChildren(common('compare'), common('density'), common('arrows'));
+    looks.replaceChildren(...['compare', ...(digits ? [] : ['density', 'arrows'])].map(common));
     if (focused) document.querySelector(`[data-key="${focused}"]`)?.focus();
     redraw();
     return () => redraw();
@@ -46,7 +47,7 @@
         group.append(common('smooth'), clear);
       }
       if (settings.COMPONENT[state.target]) group.append(components());
-      group.append(common('direction'), common('n'), common('seed'));
+      group.append(...(digits ? ['seed'] : ['direction', 'n', 'seed']).map(common));
       return group;
 
       function done() {
@@ -117,8 +118,8 @@
       group.append(one('process'), more);
       if (state.direction === 'forward') return group;
       const first_order = settings.FIRST_ORDER.includes(run.solver);
-      const list = state.components[state.target];
-      const labels = list && { 0: 'none', ...Object.fromEntries(list.map((_, k) => [k + 1, `component ${k + 1}`])) };
+      const list = settings.labels_for(state);
+      const labels = { 0: 'none', ...Object.fromEntries(list.map((words, k) => [k + 1, words])) };
       const shown = [
         state.target === 'face' && one('score'),
         one('solver'),
@@ -128,9 +129,9 @@
         one('grid'),
         first_order && one('corrector_steps'),
         run.corrector_steps > 0 && one('snr'),
-        list && one('label', labels),
+        list.length > 0 && one('label', labels),
         run.label > 0 && one('scale'),
-        state.target !== 'line' && run.label === 0 && one('known'),
+        state.target !== 'line' && !digits && run.label === 0 && one('known'),
         run.known !== 'none' && one('value'),
         one('wrong', settings.wrong_for(state.target)),
       ];

@@ -279,6 +279,32 @@
       words(ink, String(round(sign * windows[i])), x, 0.985, ['left', 'center', 'right'][sign + 1], 0.03);
   }
 
+  /** Images in rows, with the noise's growth taken out: dark where the level is high. */
+  function digits(canvas, run, i) {
+    const ink = prepared(canvas);
+    if (!ink) return;
+    const [t, x] = [run.ts[i], run.states[i]];
+    const scale = Math.hypot(run.sde.alpha(t), run.sde.sigma(t));
+    const [n, side] = [x.length / run.dim, Math.sqrt(run.dim)];
+    const columns = Math.ceil(Math.sqrt(n));
+    const [r, g, b] = getComputedStyle(canvas)
+      .color.match(/[\d.]+/g)
+      .map(Number);
+    ink.imageSmoothingEnabled = false;
+    for (let k = 0; k < n; k++) {
+      const picture = new ImageData(side, side);
+      for (let p = 0; p < run.dim; p++) {
+        const level = (x[k * run.dim + p] / scale + 1) / 2;
+        picture.data.set([r, g, b, 255 * Math.min(Math.max(level, 0), 1)], 4 * p);
+      }
+      [sheet.width, sheet.height] = [side, side];
+      sheet.getContext('2d').putImageData(picture, 0, 0);
+      const [column, row] = [k % columns, Math.floor(k / columns)];
+      ink.drawImage(sheet, (column + 0.04) / columns, (row + 0.04) / columns, 0.92 / columns, 0.92 / columns);
+    }
+    words(ink, `t = ${t.toFixed(3)}`, 0.02, 0.975, 'left');
+  }
+
   function histogram(ink, run, i, R, top, base) {
     const x = run.states[i];
     const bins = 64;
@@ -352,5 +378,5 @@
     ];
   }
 
-  sdelib.draw = { plane, line, editor, handles };
+  sdelib.draw = { plane, line, digits, editor, handles };
 })();

@@ -72,6 +72,7 @@
     }
 
     function draw_all(now = performance.now()) {
+      if (!state) return; // the first run waits for its network
       drawn = now;
       const frame = +place.value;
       place.setAttribute('aria-valuetext', `t = ${frames[frame].toFixed(3)}`);
@@ -81,8 +82,7 @@
           return kept[k].get(key);
         };
         const { density, arrows } = state;
-        const picture = run.dim === 1 ? draw.line : draw.plane;
-        picture(panels[k].canvas, run, run.reached(frames[frame]), { density, arrows, frames, frame, keep });
+        draw[run.kind](panels[k].canvas, run, run.reached(frames[frame]), { density, arrows, frames, frame, keep });
         measure(k, now, false);
       });
     }
@@ -99,15 +99,13 @@
       [panel.run, panel.i] = [run, i];
       panel.title.textContent = state.compare ? `${panel.name} ` : '';
       panel.facts.textContent = facts;
-      const what = `${settings.TARGETS[state.target]}, ${run.states[0].length / run.dim} particles`;
+      const what = `${settings.TARGETS[state.target]}, ${run.states[0].length / run.dim} ${run.kind === 'digits' ? 'images' : 'particles'}`;
       panel.canvas.setAttribute('aria-label', `${what} at t = ${run.ts[i].toFixed(3)}: ${facts}`);
     }
 
     function words(run, i) {
-      const { value, floor } = run.distance(i);
-      const number = (v) => (v >= 1000 ? v.toExponential(1) : v.toPrecision(2));
       const cost = run.backward ? `step ${i} of ${run.ts.length - 1}, ${run.calls[i]} score calls · ` : '';
-      return `${cost}${run.what} ${number(value)}, floor ${number(floor)}${run.note && ` · ${run.note}`}`;
+      return `${cost}${run.facts(i)}${run.note && ` · ${run.note}`}`;
     }
 
     play.addEventListener('click', () => {

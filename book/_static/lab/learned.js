@@ -1,10 +1,16 @@
 /* The network of chapter 8, the face: MLP, Fourier features and ResidualScore of sdelib/networks.py and sdelib/learned.py.
    Its weights are those of sdelib/weights/smile.safetensors, in `face.js`. */
 (() => {
-  /** Numbers of single precision from base64. */
-  function decoded(text) {
-    const bytes = Uint8Array.from(atob(text), (c) => c.charCodeAt(0));
-    return new Float32Array(bytes.buffer);
+  /** Weights by name, from their sizes and numbers of single precision in base64. */
+  function tensors_of({ shapes, data }) {
+    const bytes = Uint8Array.from(atob(data), (c) => c.charCodeAt(0));
+    const numbers = new Float32Array(bytes.buffer);
+    let start = 0;
+    const parts = Object.entries(shapes).map(([name, size]) => {
+      start += size;
+      return [name, numbers.subarray(start - size, start)];
+    });
+    return Object.fromEntries(parts);
   }
 
   const silu = (x) => x / (1 + Math.exp(-x));
@@ -73,15 +79,8 @@
   /** The score of chapter 8, under VPSDE(). */
   function smile_score() {
     if (face) return face;
-    const { shapes, data } = sdelib.face;
-    const numbers = decoded(data);
-    const tensors = {};
-    let start = 0;
-    for (const [name, size] of Object.entries(shapes)) {
-      tensors[name] = numbers.subarray(start, start + size);
-      start += size;
-    }
-    const layers = Object.keys(shapes)
+    const tensors = tensors_of(sdelib.face);
+    const layers = Object.keys(tensors)
       .filter((name) => /^net\.layers\.\d+\.weight$/.test(name))
       .map((name) => ({ weight: Float64Array.from(tensors[name]), bias: tensors[name.replace('weight', 'bias')] }));
     const net = MLP({ frequencies: tensors['net.time.frequencies'], waves: tensors['net.waves.frequencies'], layers });
@@ -89,5 +88,5 @@
     return face;
   }
 
-  sdelib.learned = { smile_score };
+  sdelib.learned = { smile_score, tensors_of, silu };
 })();

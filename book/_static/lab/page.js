@@ -18,6 +18,7 @@
       'compare=1&a.score=learned&b.score=learned&a.solver=adams&b.solver=adams&b.process=FlowSDE&b.alpha_end=0.0066',
     Forward: 'direction=forward&compare=1&b.process=VESDE',
     Draw: 'target=drawing',
+    Digits: 'target=digits&a.solver=adams&a.n_steps=20&a.label=5',
   };
 
   function build(root) {
@@ -70,9 +71,21 @@
     function change() {
       settings.settled(state);
       root.classList.toggle('lab-two', state.compare);
-      film.show(state);
       python.write(state);
       write_address();
+      if (state.target !== 'digits' || sdelib.digits.loaded()) film.show(state);
+      else fetch_digits();
+    }
+
+    function fetch_digits() {
+      say(['the network that draws digits is on its way']);
+      sdelib.digits.load().then(
+        () => {
+          say([]);
+          if (state.target === 'digits') film.show(state);
+        },
+        (error) => say([`${error.message}; try again`]),
+      );
     }
 
     /** Begin with the state of an address. */

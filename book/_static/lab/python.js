@@ -185,7 +185,7 @@
     return lines;
   }
 
-  function solver_lines(state, run, uses) {
+  function solver_lines(run, std, uses) {
     if (run.solver === 'dpm_solver_2m') {
       uses('samplers', 'dpm_solver_2m');
       return ['solver = dpm_solver_2m'];
@@ -193,7 +193,7 @@
     if (run.solver === 'adams') {
       uses('samplers', 'adams');
       uses('', 'math');
-      return [`solver = adams(${run.order}, ${sdelib.run.scale_of(sdelib.run.target_of(state))}, math.inf)`];
+      return [`solver = adams(${run.order}, ${std}, math.inf)`];
     }
     uses('samplers', 'walk');
     const lines = WRONG_STEPS[run.wrong] ? [...WRONG_STEPS[run.wrong]] : [];
@@ -232,6 +232,55 @@
     ];
   }
 
+  /** The body of the program that draws digits. */
+  function digits_lines(run, uses) {
+    const sde = sde_line(run, uses);
+    const { n, std } = sdelib.run.DIGITS;
+    const lines = [sde, 'score = digits_score()'];
+    uses('learned', 'digits_score');
+    uses('samplers', 'sample');
+    uses('samplers', run.grid);
+    if (run.label > 0) {
+      uses('functools', 'partial');
+      uses('guidance', 'classifier_free');
+      lines.push(`score = classifier_free(partial(score, label=${run.label - 1}), score, ${short(run.scale)})`);
+    }
+    if (sde !== 'sde = VPSDE()') {
+      uses('score', 'translate');
+      uses('sde', 'VPSDE');
+      lines.push('score = translate(score, VPSDE(), sde)');
+    }
+    return [
+      ...lines,
+      ...solver_lines(run, std, uses),
+      `x = sample(score, sde, (${n}, 1, 8, 8), solver, n_steps=${run.n_steps}, grid=${run.grid})`,
+      'print(f"mean {x.mean():.2f}, deviation {x.std():.2f}")',
+    ];
+  }
+
+  /** The body of the program that draws points. */
+  function points_lines(state, run, uses) {
+    const dim = state.target === 'line' ? 1 : 2;
+    const lines = [...target_lines(state, uses), sde_line(run, uses)];
+    if (state.direction === 'forward')
+      return [
+        ...lines,
+        `x = target.sample(${state.n})`,
+        'for t in torch.linspace(0, 1, 5):',
+        '    x_t, _ = sde.perturb(x, t)',
+        '    print(f"t = {t:.2f}: standard deviation {x_t.std():.3f}")',
+      ];
+    uses('samplers', 'sample');
+    uses('samplers', run.grid);
+    return [
+      ...lines,
+      ...score_lines(run, uses),
+      ...solver_lines(run, sdelib.run.scale_of(sdelib.run.target_of(state)), uses),
+      `x = sample(score, sde, (${state.n}, ${dim}), solver, n_steps=${run.n_steps}, grid=${run.grid})`,
+      ...distance_lines(run, dim, uses),
+    ];
+  }
+
   /** The program for one run. */
   function program(state, run) {
     const used = {};
@@ -239,26 +288,7 @@
       used[module] ??= new Set();
       used[module].add(name);
     };
-    const target = target_lines(state, uses);
-    const dim = state.target === 'line' ? 1 : 2;
-    const body = [...target, sde_line(run, uses)];
-    if (state.direction === 'forward') {
-      body.push(
-        `x = target.sample(${state.n})`,
-        'for t in torch.linspace(0, 1, 5):',
-        '    x_t, _ = sde.perturb(x, t)',
-        '    print(f"t = {t:.2f}: standard deviation {x_t.std():.3f}")',
-      );
-    } else {
-      uses('samplers', 'sample');
-      uses('samplers', run.grid);
-      body.push(
-        ...score_lines(run, uses),
-        ...solver_lines(state, run, uses),
-        `x = sample(score, sde, (${state.n}, ${dim}), solver, n_steps=${run.n_steps}, grid=${run.grid})`,
-        ...distance_lines(run, dim, uses),
-      );
-    }
+    const body = state.target === 'digits' ? digits_lines(run, uses) : points_lines(state, run, uses);
     const imports = [
       ...(used['']?.has('math') ? ['import math'] : []),
       ...(used.functools ? ['from functools import partial'] : []),

@@ -3,6 +3,7 @@
   const T_MIN = 1e-3;
   const LEVELS = 1000; // of the law on the line, for the distance
   const FACE = { n: 200, std: 0.025 };
+  const DIGITS = { n: 9, std: 0.51 }; // images drawn, and the deviation of a pixel's level
 
   /** The process of a run. */
   function process_of(run) {
@@ -78,10 +79,10 @@
     return { score, law: target };
   }
 
-  function solver_of(run, law) {
+  function solver_of(run, std) {
     const { walk, dpm_solver_2m, adams } = sdelib.samplers;
     if (run.solver === 'dpm_solver_2m') return dpm_solver_2m;
-    if (run.solver === 'adams') return adams({ order: run.order, scale: scale_of(law), reach: Infinity });
+    if (run.solver === 'adams') return adams({ order: run.order, scale: std, reach: Infinity });
     const options = { eta: run.eta };
     const step = sdelib.wrong.steps[run.wrong] ?? sdelib.steps[run.solver];
     const steps = [(score, x, t, s, noise) => step(score, x, t, s, noise, options)];
@@ -104,69 +105,139 @@
     }
   }
 
-  /** A run that has just begun: call `advance` until it is `done`. */
-  function begin(state, run) {
-    const { target: target_name, direction, n, seed } = state;
+  const number = (v) => (v >= 1000 ? v.toExponential(1) : v.toPrecision(2));
+
+  /** What is particular to points: their law, their states, and how far these are from it. */
+  function of_points(state, run, sde, { random, path, counted }) {
+    const { n, seed } = state;
     const target = target_of(state);
-    const dim = target.dim;
-    const sde = process_of(run);
+    const { dim } = target;
     const { score, law, free } = scores(run, target, sde);
-    const random = sdelib.random.generator(seed);
-    const count = { calls: 0 };
-    const backward = direction === 'reverse';
-    const grid = sdelib.samplers[backward ? run.grid : 'log_linear'];
-    const ts = [...grid(sde, backward ? run.n_steps : 100, T_MIN), 0];
-    if (!backward) ts.reverse();
+    const backward = state.direction === 'reverse';
     const start = backward
       ? sdelib.steps.times(sde.sigma(1), random.randn_like(new Float64Array(n * dim)))
       : target.sample(n, random);
-    const solver = backward ? solver_of(run, target) : forward;
-    const iterator = solver(sdelib.score.counted(score, count), start, sde.path(ts), random.randn_like);
-    const states = [Float32Array.from(start)];
-    const calls = [0];
-    const compared = new Map();
+    const solver = backward ? solver_of(run, scale_of(target)) : forward;
     // as many exact points as the distance in the plane is measured on
     const m = Math.min(n, 1000);
     const other = sdelib.random.generator(seed + 5000);
     const exact = dim === 2 && free === undefined ? law.sample(m, other) : null;
     const noise = exact && other.randn_like(exact);
+    const from = run.label > 0 ? ` to component ${run.label}` : free === undefined ? '' : ' to the exact conditional';
 
-    const self = {
-      run,
-      sde,
+    /** The distance of a state from the law at its time, with its floor. */
+    function distance(x, t) {
+      const [alpha, sigma] = [sde.alpha(t), sde.sigma(t)];
+      if (exact) {
+        const points = exact.map((value, j) => alpha * value + sigma * noise[j]);
+        return sdelib.metrics.energy_distance(x.subarray(0, 2 * m), points);
+      }
+      const own = dim === 1 ? x : x.filter((_, j) => j % 2 === free);
+      return sdelib.metrics.wasserstein(own, law.perturb(alpha, sigma).quantile, LEVELS);
+    }
+    const what = `${exact ? 'energy distance' : 'W₁'}${from}`;
+    return {
+      kind: dim === 1 ? 'line' : 'plane',
+      dim,
       target,
       law,
       free,
       score,
-      dim,
-      ts,
-      states,
-      calls,
-      backward,
-      name: target_name,
       reach: reach_of(target),
-      done: false,
-      note: '',
+      start,
+      iterator: solver(counted(score), start, path, random.randn_like),
+      measured: distance,
+      words: ({ value, floor }) => `${what} ${number(value)}, floor ${number(floor)}`,
     };
+  }
+
+  /** What is particular to images, drawn by the network of chapter 9. */
+  function of_digits(_state, run, sde, { random, path, counted }) {
+    const { digits_score, PIXELS } = sdelib.digits;
+    let score = digits_score();
+    if (run.label > 0) score = sdelib.guidance.classifier_free(digits_score(run.label - 1), score, run.scale);
+    score = sdelib.score.translate(score, sdelib.sde.VPSDE(), sde);
+    const start = sdelib.steps.times(sde.sigma(1), random.randn_like(new Float64Array(DIGITS.n * PIXELS)));
+    const solver = solver_of(run, DIGITS.std);
+
+    /** The states, image by image: between two of them null, as one takes as long as a picture of the film. */
+    function* together() {
+      const images = Array.from({ length: DIGITS.n }, (_, k) => {
+        const count_once = k ? score : counted(score);
+        const image = start.subarray(k * PIXELS, (k + 1) * PIXELS);
+        return solver(count_once, image, path, random.randn_like);
+      });
+      for (let i = 1; i < path.length; i++) {
+        const x = new Float64Array(start.length);
+        for (const [k, image] of images.entries()) {
+          x.set(image.next().value, k * PIXELS);
+          if (k + 1 < images.length) yield null;
+        }
+        yield x;
+      }
+    }
+
+    /** Mean and standard deviation of the images' grey levels, from -1 to 1. */
+    function levels(x) {
+      const mean = x.reduce((a, b) => a + b) / x.length;
+      const square = x.reduce((sum, value) => sum + (value - mean) ** 2, 0) / (x.length - 1);
+      return { mean, deviation: Math.sqrt(square) };
+    }
+    return {
+      kind: 'digits',
+      dim: PIXELS,
+      score,
+      start,
+      iterator: together(),
+      measured: levels,
+      words: ({ mean, deviation }) => `grey levels: mean ${number(mean)}, deviation ${number(deviation)}`,
+    };
+  }
+
+  /** A run that has just begun: call `advance` until it is `done`. */
+  function begin(state, run) {
+    const sde = process_of(run);
+    const count = { calls: 0 };
+    const backward = state.direction === 'reverse';
+    const grid = sdelib.samplers[backward ? run.grid : 'log_linear'];
+    const ts = [...grid(sde, backward ? run.n_steps : 100, T_MIN), 0];
+    if (!backward) ts.reverse();
+    const { start, iterator, measured, words, ...own } = (state.target === 'digits' ? of_digits : of_points)(
+      state,
+      run,
+      sde,
+      {
+        random: sdelib.random.generator(state.seed),
+        path: sde.path(ts),
+        counted: (score) => sdelib.score.counted(score, count),
+      },
+    );
+    const states = [Float32Array.from(start)];
+    const calls = [0];
+    const known = new Map();
+    const self = { run, sde, ts, states, calls, backward, name: state.target, done: false, note: '', ...own };
 
     /** Compute states for so many milliseconds, or to the end. */
     self.advance = (budget) => {
       const stop = performance.now() + budget;
       while (!self.done) {
         const { value } = iterator.next();
-        if (!value.every((v) => Math.abs(v) < 1e30)) {
-          // NaN fails as well
-          const i = states.length;
-          self.note = `beyond all bounds from t = ${ts[i].toPrecision(3)} on, and stopped`;
-          self.done = true;
-          break;
-        }
-        states.push(Float32Array.from(value));
-        calls.push(count.calls);
-        self.done = states.length === ts.length;
+        if (value) take(value);
         if (performance.now() > stop) break;
       }
     };
+
+    function take(value) {
+      if (!value.every((v) => Math.abs(v) < 1e30)) {
+        // NaN fails as well
+        self.note = `beyond all bounds from t = ${ts[states.length].toPrecision(3)} on, and stopped`;
+        self.done = true;
+        return;
+      }
+      states.push(Float32Array.from(value));
+      calls.push(count.calls);
+      self.done = states.length === ts.length;
+    }
 
     /** The index of the last state at or before the film's time t; `reached`: of those that are computed. */
     self.due = (t) => {
@@ -175,23 +246,12 @@
     };
     self.reached = (t) => Math.min(Math.max(self.due(t), 0), states.length - 1);
 
-    /** The distance of state i from the law at its time, with its floor. */
-    self.distance = (i) => {
-      if (compared.has(i)) return compared.get(i);
-      const [alpha, sigma] = [sde.alpha(ts[i]), sde.sigma(ts[i])];
-      let found;
-      if (exact) {
-        const points = exact.map((value, j) => alpha * value + sigma * noise[j]);
-        found = sdelib.metrics.energy_distance(states[i].subarray(0, 2 * m), points);
-      } else {
-        const own = dim === 1 ? states[i] : states[i].filter((_, j) => j % 2 === free);
-        found = sdelib.metrics.wasserstein(own, law.perturb(alpha, sigma).quantile, LEVELS);
-      }
-      compared.set(i, found);
-      return found;
+    /** What is measured of state i, and in words. */
+    self.measure = (i) => {
+      if (!known.has(i)) known.set(i, measured(states[i], ts[i]));
+      return known.get(i);
     };
-    const from = run.label > 0 ? ` to component ${run.label}` : free === undefined ? '' : ' to the exact conditional';
-    self.what = `${exact ? 'energy distance' : 'W₁'}${from}`;
+    self.facts = (i) => words(self.measure(i));
     return self;
   }
 
@@ -201,5 +261,5 @@
     return direction === 'reverse' ? ts : ts.reverse();
   }
 
-  sdelib.run = { begin, film_times, target_of, reach_of, covariances, shares, scale_of, FACE, EMPTY };
+  sdelib.run = { begin, film_times, target_of, reach_of, covariances, shares, scale_of, FACE, DIGITS, EMPTY };
 })();

@@ -10,6 +10,7 @@
     line: 'a mixture on the line',
     plane: 'a mixture in the plane',
     drawing: 'your drawing',
+    digits: 'digits of 8 by 8 pixels',
   };
   const PROCESSES = {
     VPSDE: 'VP',
@@ -244,15 +245,16 @@
 
   /** A state whose parts fit each other. */
   function settled(state, notes = []) {
+    if (state.target === 'digits') state.direction = 'reverse'; // the page holds no digits to begin with
     for (const run of [state.a, state.b]) {
-      if (state.target !== 'face') run.score = 'exact';
+      if (state.target === 'digits') run.score = 'learned';
+      else if (state.target !== 'face') run.score = 'exact';
       if (run.score === 'learned')
         for (const name of Object.keys(sdelib.sde[run.process]().parameters))
           run[name] = bounded(`with the network, ${name}`, run[name], { ...RUN[name], ...LEARNED[name] }, notes);
       if (!FIRST_ORDER.includes(run.solver)) run.corrector_steps = 0;
-      const K = COMPONENT[state.target] ? state.components[state.target].length : 0;
-      run.label = Math.min(run.label, K);
-      if (state.target === 'line') run.known = 'none';
+      run.label = Math.min(run.label, labels_for(state).length);
+      if (state.target === 'line' || state.target === 'digits') run.known = 'none';
       if (run.label > 0) run.known = 'none';
       if (Object.keys(needed(run, run.wrong)).length) run.wrong = 'none';
     }
@@ -278,8 +280,18 @@
   /** The wrong formulas that a target can show. */
   const wrong_for = (target) =>
     Object.fromEntries(
-      Object.entries(WRONG).filter(([name]) => target !== 'line' || name !== 'mean_from_the_noisy_state'),
+      Object.entries(WRONG).filter(([name]) => {
+        const { known, score } = NEEDS[name] ?? {};
+        if (target === 'digits') return !known && score !== 'exact';
+        return target !== 'line' || !known;
+      }),
     );
+
+  /** What a sampler can be guided towards, the first called 1. */
+  function labels_for({ target, components }) {
+    if (target === 'digits') return Array.from({ length: 10 }, (_, k) => `digit ${k}`);
+    return COMPONENT[target] ? components[target].map((_, k) => `component ${k + 1}`) : [];
+  }
 
   /** One more component, beside the n that are there. */
   function fresh(target, n) {
@@ -304,6 +316,7 @@
     needed,
     rival,
     wrong_for,
+    labels_for,
     fresh,
     short,
   };
