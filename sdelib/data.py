@@ -4,8 +4,6 @@ import math
 from numbers import Integral
 
 import torch
-from sklearn.datasets import load_digits
-from sklearn.model_selection import train_test_split
 from torch import Tensor
 
 from ._checks import require, require_finite, require_shape, values_can_be_read
@@ -111,6 +109,10 @@ def digits(*sizes: int, seed: int = 0) -> list[tuple[Tensor, Tensor]]:
     Raises:
         ValueError: if ``sizes`` are not as above.
     """
+    # here, because they take long to import
+    from sklearn.datasets import load_digits
+    from sklearn.model_selection import train_test_split
+
     levels, labels = load_digits(return_X_y=True)
     fits = all(isinstance(size, Integral) and size >= 10 for size in sizes) and len(sizes) > 0
     allowed = f"integers, each at least 10 and {len(labels)} together, or fewer by 10 or more"

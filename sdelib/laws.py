@@ -16,9 +16,8 @@ from collections.abc import Callable
 from typing import NamedTuple, Protocol
 
 import numpy as np
+import scipy
 import torch
-from scipy import signal
-from scipy.interpolate import CubicSpline
 from torch import Tensor
 
 from ._checks import require
@@ -85,7 +84,9 @@ class Law(NamedTuple):
         """
         some = self.weights > 0
         nodes, density = self.x[some, 0], (self.weights / self.spacing)[some].log()
-        spline = CubicSpline(nodes.cpu().numpy(), density.cpu().numpy(), extrapolate=False)
+        spline = scipy.interpolate.CubicSpline(
+            nodes.cpu().numpy(), density.cpu().numpy(), extrapolate=False
+        )
         return torch.as_tensor(spline(x[:, 0].cpu().numpy())).to(x).nan_to_num(-math.inf)
 
     def push(self, move: Callable[[Tensor], Tensor]) -> "Law":
@@ -192,8 +193,8 @@ def _refine(law: Law, factor: int) -> Law:
     waves = np.abs(np.fft.rfft(weights))
     smooth = waves[-1 - len(waves) // 16 :].max() < TOLERANCE
     require(smooth, "per_std", "one that leaves waves as short as two nodes", "larger")
-    fine = np.asarray(signal.resample(weights, factor * n))[: factor * (n - 1) + 1].clip(0)
-    spline = CubicSpline(np.arange(n), law.x[:, 0].cpu().numpy())
+    fine = np.asarray(scipy.signal.resample(weights, factor * n))[: factor * (n - 1) + 1].clip(0)
+    spline = scipy.interpolate.CubicSpline(np.arange(n), law.x[:, 0].cpu().numpy())
     x = torch.as_tensor(spline(np.arange(len(fine)) / factor)).to(law.x)
     return Law(x[:, None], torch.as_tensor(fine / fine.sum()).to(law.weights))
 

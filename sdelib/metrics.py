@@ -14,8 +14,8 @@ from collections.abc import Callable, Iterator
 from typing import NamedTuple
 
 import numpy as np
+import scipy
 import torch
-from scipy import stats
 from torch import Tensor
 
 from ._checks import require, require_finite, require_shape
@@ -48,7 +48,7 @@ def wasserstein(
     require(n_levels >= 2, "n_levels", n_levels, "at least 2")
     levels = (torch.arange(n_levels, dtype=torch.float64, device=x.device) + 0.5) / n_levels
     law = _values("quantile(levels)", quantile(levels), n_levels, 1)
-    value = stats.wasserstein_distance(points, law)
+    value = scipy.stats.wasserstein_distance(points, law)
     between = np.arange(1, n_levels) / n_levels  # F on the gap between one law point and the next
     return Distance(float(value), float(_binomial_deviation(len(x), between) @ np.diff(law)))
 
@@ -63,19 +63,19 @@ def kolmogorov_smirnov(x: Tensor, cdf: Callable[[Tensor], Tensor]) -> Distance:
     points = np.sort(_require_points(x))
     levels = _values("cdf(x)", cdf(torch.as_tensor(points)[:, None].to(x.device)), len(x))
     require(levels.min() > -1e-6 and levels.max() < 1 + 1e-6, "cdf(x)", "others", "in [0, 1]")
-    value = stats.kstest(levels, "uniform").statistic
+    value = scipy.stats.kstest(levels, "uniform").statistic
     return Distance(float(value), _kolmogorov_floor(len(x)))
 
 
 @functools.cache  # scipy integrates the exact distribution, which takes about a second
 def _kolmogorov_floor(n: int) -> float:
-    return float(stats.kstwo(n).mean())
+    return float(scipy.stats.kstwo(n).mean())
 
 
 def _binomial_deviation(n: int, p: np.ndarray) -> np.ndarray:
     """``E|Bin(n, p) / n - p|``, de Moivre's ``2 (1 - p) m P(Bin(n, p) = m) / n``."""
     m = np.floor(n * p) + 1
-    return 2 * m * (1 - p) * stats.binom.pmf(m, n, p) / n
+    return 2 * m * (1 - p) * scipy.stats.binom.pmf(m, n, p) / n
 
 
 def energy_distance(x: Tensor, y: Tensor) -> Distance:

@@ -5,7 +5,6 @@ import math
 from dataclasses import dataclass
 
 import torch
-from scipy.optimize import elementwise
 from torch import Tensor
 
 from ._checks import require, require_finite, require_shape, require_tensor
@@ -260,6 +259,8 @@ class GaussianMixture:
             return u[:, None]
         low, high = u.min().item(), u.max().item()
         require(low > 0 and high < 1, "u", f"values from {low:g} to {high:g}", "inside (0, 1)")
+        from scipy.optimize import elementwise  # here, because it takes long to import
+
         double = self.to(u.double())
         # beyond 40 standard deviations the distribution function is 0 or 1 to the last bit
         reach = 40 * double.variances.sqrt()

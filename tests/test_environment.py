@@ -194,6 +194,18 @@ def test_a_module_imports_only_those_before_it(module):
     assert imported <= {*MODULES[: MODULES.index(module)], "_checks"}
 
 
+def test_a_fresh_start_loads_little_but_torch():
+    """What only some functions use is loaded when they are called; plotting is for notebooks."""
+    modules = [f"sdelib.{name}" for name in MODULES if name != "plotting"]
+    code = f"import sys, {', '.join(modules)}; print(*sys.modules)"
+    python = [sys.executable, "-c", code]
+    run = subprocess.run(python, cwd=ROOT, check=True, stdout=-1, encoding="utf-8")
+    loaded = set(run.stdout.split())
+    assert loaded >= set(modules)
+    parts = ("optimize", "stats", "signal", "interpolate", "special", "linalg")
+    assert not loaded & {"sklearn", "matplotlib", "IPython", *(f"scipy.{part}" for part in parts)}
+
+
 def test_cells_run_in_order_on_one_of_two_workers(tmp_path):
     """Two notebooks beside many short tests: each cell needs all those before it."""
     cells = [nbformat.v4.new_code_cell("before = [0]", execution_count=1)] + [
