@@ -3,10 +3,7 @@ chapters train.
 """
 
 import math
-import tomllib
-from fnmatch import fnmatch
 from functools import partial
-from pathlib import Path
 
 import pytest
 import seeds
@@ -25,7 +22,6 @@ from sdelib.sde import VPSDE
 from sdelib.steps import euler_maruyama
 from sdelib.training import dsm_error
 
-ROOT = Path(__file__).resolve().parents[1]
 SCORES = {
     "mixture": (learned.mixture_score, (1,)),
     "smile": (learned.smile_score, (2,)),
@@ -40,18 +36,6 @@ def test_every_experiment_ships_its_weights():
         == {file.stem for file in learned.path("").parent.glob("*.safetensors")}
         == {file.stem for file in learned.path("").parent.glob("*.json")}
     )
-
-
-def test_whatever_lies_in_the_library_is_installed_with_it():
-    patterns = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["tool"][
-        "setuptools"
-    ]["package-data"]["sdelib"]
-    for file in (ROOT / "sdelib").rglob("*"):
-        if file.is_file() and "__pycache__" not in file.parts:
-            name = str(file.relative_to(ROOT / "sdelib"))
-            assert fnmatch(name, "*.py") or any(fnmatch(name, pattern) for pattern in patterns), (
-                name
-            )
 
 
 @pytest.mark.parametrize("name", SCORES)
