@@ -152,7 +152,7 @@ def test_table_of_contents_lists_what_there_is():
     assert {name for name in listed if not name.endswith(".ipynb")} == pages
 
 
-@pytest.mark.parametrize("name", ["README.md", "CITATION.cff"])
+@pytest.mark.parametrize("name", ["README.md", "CITATION.cff", "pyproject.toml"])
 def test_repository_is_named_as_in_the_configuration(name):
     text = (ROOT / name).read_text(encoding="utf-8")
     named = re.findall(r"github(?:\.com)?/([\w.-]+/[\w-]+)", text)

@@ -11,7 +11,7 @@ import sys
 from execute import BOOK, repository, retell
 
 SITE = "https://github.com/"
-STATED_IN = ("_config.yml", "README.md", "CITATION.cff")
+STATED_IN = ("_config.yml", "README.md", "CITATION.cff", "pyproject.toml")
 
 
 def main(new: str) -> None:
