@@ -54,6 +54,15 @@ def test_project_states_lower_bounds():
         assert [bound.operator for bound in Requirement(line).specifier] == [">="], line
 
 
+def test_on_colab_nothing_is_replaced():
+    """Its versions, which `make test-colab` runs, are all within the bounds."""
+    lines = (ROOT / "tools" / "colab.txt").read_text(encoding="utf-8").splitlines()
+    theirs = {pin.name: pin for pin in map(Requirement, lines[1:])}
+    for bound in map(Requirement, PROJECT["dependencies"]):
+        version = next(iter(theirs[bound.name].specifier)).version
+        assert version in bound.specifier, f"{bound}, Colab has {version}"
+
+
 @pytest.mark.lock
 def test_lock_covers_everything_needed_at_the_installed_version():
     """Walk what the project needs, and what that needs. Below torch the answer depends on the
