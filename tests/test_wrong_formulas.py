@@ -6,7 +6,7 @@ it. A test that passes with a wrong formula is not a test of that formula.
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import pytest
 import test_guidance
@@ -33,15 +33,15 @@ class Wrong:
         says: What is wrong, in words.
         formula: The wrong formula.
         test: The test that must fail, called with ``arguments``.
-        replaces: ``(module or class, name)`` of the right formula; ``None`` where the test takes
-            the formula as an argument.
+        replaces: ``(module or class, name)`` of the right formula. Where that is among the
+            arguments, the wrong one takes its place there as well.
     """
 
     says: str
     formula: Callable
     test: Callable
-    arguments: tuple = ()
-    replaces: tuple[object, str] | None = None
+    arguments: tuple
+    replaces: tuple[object, str]
 
     @property
     def caught_by(self) -> str:
@@ -51,11 +51,12 @@ class Wrong:
     def is_caught(self) -> bool:
         """Whether the test fails with the wrong formula in place."""
         torch.manual_seed(0)
+        right = getattr(*self.replaces)
+        arguments = [self.formula if value is right else value for value in self.arguments]
         with pytest.MonkeyPatch.context() as patch:
-            if self.replaces:
-                patch.setattr(*self.replaces, self.formula)
+            patch.setattr(*self.replaces, self.formula)
             try:
-                self.test(*self.arguments)
+                self.test(*arguments)
             except AssertionError:
                 return True
         return False
@@ -212,9 +213,9 @@ TARGET = GaussianMixture(
 ).to(torch.zeros((), dtype=torch.float64))
 
 
-def wrong_step(says: str, step: Callable, test: Callable, sde: SDE = VP) -> Wrong:
+def wrong_step(says: str, step: Callable, test: Callable, right=euler_maruyama) -> Wrong:
     """A wrong step of a sampler, for a test that takes the step as its last argument."""
-    return Wrong(says, step, test, (sde, TARGET, step))
+    return Wrong(says, step, test, (VP, TARGET, right), (test_samplers, right.__name__))
 
 
 MOMENTS = test_sde.test_kernel_solves_the_moment_odes
@@ -334,7 +335,7 @@ WRONG = [
         (VP,),
         (test_samplers, "ancestral"),
     ),
-    wrong_step("corrector norms averaged over the batch", norms_of_the_batch, ALONE),
+    wrong_step("corrector norms averaged over the batch", norms_of_the_batch, ALONE, langevin),
     Wrong(
         "corrector at s before the predictor has reached s",
         backwards,
@@ -375,10 +376,10 @@ WRONG = [
 
 @pytest.mark.parametrize("wrong", WRONG, ids=lambda wrong: wrong.says)
 def test_the_right_formula_passes_the_same_test(wrong):
-    if wrong.replaces:
-        wrong.test(*wrong.arguments)
-    else:
-        wrong.test(*wrong.arguments[:-1], langevin if wrong.test is ALONE else euler_maruyama)
+    # put in the wrong one's way: what fails is then the formula, not the exchange
+    formula = getattr(*wrong.replaces)
+    again = replace(wrong, formula=lambda *args, **options: formula(*args, **options))
+    assert not again.is_caught(), f"{wrong.caught_by} fails with the right formula"
 
 
 @pytest.mark.parametrize("wrong", WRONG, ids=lambda wrong: wrong.says)
