@@ -603,6 +603,10 @@ def test_langevin_inflates_the_variance_by_one_plus_snr_squared(snr):
     assert abs(x.var() / (1 + snr**2) - 1) < 6 * math.sqrt(2 / x.numel())
 
 
+def stationary_variance(v, e):
+    return v / (1 - e / (2 * v))
+
+
 @pytest.mark.parametrize("sde", [VESDE(0.1, 10.0), VPSDE()], ids=str)
 def test_annealed_langevin_nearly_keeps_its_law(sde):
     # On N(0, v) the stationary variance of the step e is v / (1 - e / 2 v), and nothing else is
@@ -612,7 +616,7 @@ def test_annealed_langevin_nearly_keeps_its_law(sde):
     v, e = 4 * t.alpha**2 + t.sigma**2, 2 * (snr * t.sigma) ** 2
     mean = annealed_langevin(score, x, t, t, torch.zeros_like, snr)
     std = annealed_langevin(score, x, t, t, torch.ones_like, snr) - mean
-    stationary = v / (1 - e / (2 * v))
+    stationary = stationary_variance(v, e)
     assert_close(mean**2 * stationary + std**2, torch.full((1, 1), stationary))
 
 
@@ -744,6 +748,7 @@ def test_reverse_drift_between_sde_and_ode(sde, target):
     drift, pull = sde.drift(x, t), sde.g(t) ** 2 * score(x, t)
     assert_close(reverse_drift(score, sde, x, t), drift - pull)  # Eq. 6
     assert_close(reverse_drift(score, sde, x, t, eta=0), drift - pull / 2)  # Eq. 13
+    assert_close(reverse_drift(score, sde, x, t, eta=0.5), drift - 5 / 8 * pull)
 
 
 @pytest.mark.parametrize("d", [1, 4])
@@ -831,6 +836,9 @@ def test_the_noise_is_the_one_passed_in(sde, target):
     score = exact_score(sde, target)
     zero, one = (euler_maruyama(score, x, t, s, z) for z in (torch.zeros_like, torch.ones_like))
     assert_close(one - zero, torch.full((3, 2), t.g * math.sqrt(0.2)))
+    half = euler_maruyama(score, x, t, s, torch.ones_like, eta=0.5)
+    half = half - euler_maruyama(score, x, t, s, torch.zeros_like, eta=0.5)
+    assert_close(half, (one - zero) / 2)
     quiet = euler_maruyama(score, x, t, s, torch.zeros_like, eta=0)
     assert torch.equal(flow_euler(score, x, t, s), quiet)
 

@@ -1,16 +1,22 @@
-"""Formulas that were published wrong, in the deck, in the papers' code or elsewhere: each must be
-caught by a named test.
+"""Formulas that were published wrong, in the deck, in the papers' code or elsewhere, and slips of a
+sign, a factor, an index or a time in the book's equations: each must be caught by a named test.
 
 Every entry puts one wrong formula in place of the right one and names the test that has to fail for
 it. A test that passes with a wrong formula is not a test of that formula.
 """
 
+import inspect
+import sys
+import textwrap
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 import pytest
 import test_guidance
+import test_laws
+import test_learned
 import test_likelihood
+import test_metrics
 import test_mixtures
 import test_samplers
 import test_score
@@ -18,10 +24,11 @@ import test_sde
 import test_training
 import torch
 
+from sdelib import guidance, laws, learned, likelihood, metrics, samplers, score, steps, training
 from sdelib.mixtures import GaussianMixture
 from sdelib.samplers import walk
-from sdelib.sde import SDE, VESDE, VPSDE, SubVPSDE, like, transition
-from sdelib.steps import ancestral_2s, euler_maruyama, langevin
+from sdelib.sde import SDE, VESDE, VPSDE, CosineSDE, SubVPSDE, like, transition
+from sdelib.steps import ancestral_2s, euler_maruyama, heun, langevin
 from sdelib.training import independent
 
 
@@ -35,6 +42,7 @@ class Wrong:
         test: The test that must fail, called with ``arguments``.
         replaces: ``(module or class, name)`` of the right formula. Where that is among the
             arguments, the wrong one takes its place there as well.
+        equation: Label of the book's equation that it garbles, if it has one.
     """
 
     says: str
@@ -42,6 +50,7 @@ class Wrong:
     test: Callable
     arguments: tuple
     replaces: tuple[object, str]
+    equation: str = ""
 
     @property
     def caught_by(self) -> str:
@@ -205,7 +214,7 @@ def likelihood_weight(sde, t):
     return sde.g(t) ** 2
 
 
-VP, VE, SUB = VPSDE(), VESDE(), SubVPSDE()
+VP, VE, SUB, COSINE = VPSDE(), VESDE(), SubVPSDE(), CosineSDE(0.01)
 TARGET = GaussianMixture(
     torch.tensor([0.3, 0.7]),
     torch.tensor([[-1.0, 0.5], [1.0, -0.3]]),
@@ -213,9 +222,12 @@ TARGET = GaussianMixture(
 ).to(torch.zeros((), dtype=torch.float64))
 
 
-def wrong_step(says: str, step: Callable, test: Callable, right=euler_maruyama) -> Wrong:
+def wrong_step(
+    says: str, step: Callable, test: Callable, right=euler_maruyama, equation="eq-reverse-sde"
+) -> Wrong:
     """A wrong step of a sampler, for a test that takes the step as its last argument."""
-    return Wrong(says, step, test, (VP, TARGET, right), (test_samplers, right.__name__))
+    replaces = (test_samplers, right.__name__)
+    return Wrong(says, step, test, (VP, TARGET, right), replaces, equation)
 
 
 MOMENTS = test_sde.test_kernel_solves_the_moment_odes
@@ -230,7 +242,12 @@ WRONG = [
         (test_samplers, "ancestral_2s"),
     ),
     Wrong(
-        "VP mean exp(-int beta), without the 1/2", shrink_twice, MOMENTS, (VP,), (VPSDE, "alpha")
+        "VP mean exp(-int beta), without the 1/2",
+        shrink_twice,
+        MOMENTS,
+        (VP,),
+        (VPSDE, "alpha"),
+        equation="eq-moments",
     ),
     Wrong(
         "1 - beta_i for its cumulative product",
@@ -238,18 +255,38 @@ WRONG = [
         MOMENTS,
         (VP,),
         (VPSDE, "alpha"),
+        equation="eq-moments",
     ),
-    Wrong("beta for sqrt(beta) as the diffusion", beta_itself, MOMENTS, (VP,), (VPSDE, "g")),
     Wrong(
-        "a diffusion that forgets the batch", diffusion_without_batch, MOMENTS, (VP,), (VPSDE, "g")
+        "beta for sqrt(beta) as the diffusion",
+        beta_itself,
+        MOMENTS,
+        (VP,),
+        (VPSDE, "g"),
+        "eq-coefficients",
     ),
-    Wrong("VE diffusion without sqrt(2 log)", geometric_without_log, MOMENTS, (VE,), (VESDE, "g")),
+    Wrong(
+        "a diffusion that forgets the batch",
+        diffusion_without_batch,
+        MOMENTS,
+        (VP,),
+        (VPSDE, "g"),
+    ),
+    Wrong(
+        "VE diffusion without sqrt(2 log)",
+        geometric_without_log,
+        MOMENTS,
+        (VE,),
+        (VESDE, "g"),
+        "eq-coefficients",
+    ),
     Wrong(
         "VE variance sigma(t)^2, not less sigma(0)^2",
         geometric_variance,
         test_sde.test_kernel_starts_at_the_data,
         (VE,),
         (VESDE, "sigma"),
+        equation="eq-kernel-integrals",
     ),
     Wrong(
         "uniform noise for normal",
@@ -257,6 +294,7 @@ WRONG = [
         test_sde.test_perturb_draws_from_the_kernel,
         (VP, "cpu"),
         (SDE, "perturb"),
+        equation="eq-kernel",
     ),
     Wrong(
         "a standard deviation passed for a variance",
@@ -264,6 +302,7 @@ WRONG = [
         test_mixtures.test_mean_and_covariance_of_the_deck_mixture,
         (),
         (test_mixtures, "deck_mixture"),
+        equation="eq-mixture",
     ),
     Wrong(
         "Tweedie's formula without dividing by alpha",
@@ -278,6 +317,7 @@ WRONG = [
         test_score.test_a_translated_score_is_the_other_process_own,
         (VE, TARGET, VP),
         (test_score, "translate"),
+        equation="eq-ve-from-vp",
     ),
     Wrong(
         "flow matching's weight g^2 for g^4 / 4",
@@ -285,6 +325,7 @@ WRONG = [
         test_training.test_flow_matching_is_denoising_score_matching,
         (VP, TARGET),
         (test_training, "flow_matching_weight"),
+        equation="eq-family-loss",
     ),
     Wrong(
         "denoising target of the wrong sign",
@@ -292,6 +333,7 @@ WRONG = [
         test_training.test_the_denoising_loss_is_least_at_the_exact_score,
         (VP, TARGET, independent),
         (test_training, "dsm_error"),
+        equation="eq-target",
     ),
     Wrong(
         "sliced score matching with half of its divergence",
@@ -299,6 +341,7 @@ WRONG = [
         test_training.test_the_sliced_error_averages_to_the_implicit_one,
         (VP, TARGET),
         (test_training, "ssm_error"),
+        equation="eq-sliced",
     ),
     Wrong(
         "flow ODE with g for g^2",
@@ -306,6 +349,7 @@ WRONG = [
         test_samplers.test_reverse_drift_between_sde_and_ode,
         (VP, TARGET),
         (test_samplers, "reverse_drift"),
+        equation="eq-flow-velocity",
     ),
     Wrong(
         "reverse SDE of a noise that depends on the state, without its divergence",
@@ -313,6 +357,7 @@ WRONG = [
         test_score.test_noise_that_depends_on_the_state_is_reversed_with_its_divergence,
         (),
         (test_score, "backward_drift"),
+        equation="eq-general-reverse",
     ),
     wrong_step("reverse SDE with the score's sign turned", plus_for_minus, LIMIT),
     wrong_step("reverse SDE with its drift doubled", step_doubled, LIMIT),
@@ -320,11 +365,13 @@ WRONG = [
         "reverse SDE as in the deck: signs of the falling clock, f and g of the rising one",
         signs_of_the_other_clock,
         LIMIT,
+        equation="eq-errata-reversed",
     ),
     wrong_step(
         "reverse SDE on the forward clock with f and g at 1 - t",
         coefficients_of_the_reversed_time,
         LIMIT,
+        equation="eq-reverse-clock",
     ),
     wrong_step("a grid that ends at t_min stepped with dt = 1 / N", step_of_one_thousandth, LIMIT),
     wrong_step("noise multiplied by its variance", variance_for_its_root, LIMIT),
@@ -334,8 +381,15 @@ WRONG = [
         test_samplers.test_ancestral_steps_are_exact_where_the_data_have_no_width,
         (VP,),
         (test_samplers, "ancestral"),
+        equation="eq-ancestral",
     ),
-    wrong_step("corrector norms averaged over the batch", norms_of_the_batch, ALONE, langevin),
+    wrong_step(
+        "corrector norms averaged over the batch",
+        norms_of_the_batch,
+        ALONE,
+        langevin,
+        "eq-pc-langevin",
+    ),
     Wrong(
         "corrector at s before the predictor has reached s",
         backwards,
@@ -349,6 +403,7 @@ WRONG = [
         test_guidance.test_known_coordinates_follow_the_kernel_from_the_clean_values,
         (VP, TARGET),
         (test_guidance, "inpaint"),
+        equation="eq-inpaint-exact",
     ),
     Wrong(
         "the weights that undo guidance grow with w^2, not with w (w - 1)",
@@ -356,6 +411,7 @@ WRONG = [
         test_guidance.test_weights_that_undo_guidance_grow_at_their_rate,
         (VP, TARGET),
         (test_guidance, "weight_rate"),
+        equation="eq-guidance-rate",
     ),
     Wrong(
         "the offset of 8-bit images in bits per dimension",
@@ -370,6 +426,425 @@ WRONG = [
         test_samplers.test_a_corrector_takes_langevin_steps_at_the_earlier_time,
         (SUB, TARGET, langevin),
         (test_samplers, "langevin"),
+    ),
+]
+
+
+# Slips in the book's equations: one place of the code that computes them, rewritten
+
+
+def slip(
+    equation: str, of: Callable, right: str, wrong: str, test: Callable, *arguments: object
+) -> Wrong:
+    """The function ``of`` with ``wrong`` where its source says ``right``."""
+    home = sys.modules[of.__module__]
+    head, quotes, body = textwrap.dedent(inspect.getsource(of)).rpartition('"""')
+    if body.count(right) != 1:  # outside of the docstring, which has formulas too
+        raise ValueError(f"right must be once in {of.__qualname__}, got {right}")
+    exec(head + quotes + body.replace(right, wrong), names := dict(vars(home)))
+    *owner, name = of.__qualname__.split(".")
+    uses = sys.modules[test.__module__]
+    place = getattr(home, owner[0]) if owner else uses if name in vars(uses) else home
+    says = f"`{wrong}` for `{right}` in `{of.__qualname__}`"
+    return Wrong(says, names[name], test, arguments, (place, name), equation)
+
+
+# what catches them: a test and its arguments
+CONSTANT = (test_score.test_a_constant_factor_of_the_density_does_not_matter, VP, TARGET)
+LINEAR = (test_training.test_errors_of_a_linear_score, VP, (2,), torch.tensor(0.3))
+HERMITE = (
+    test_training.test_errors_differ_from_explicit_matching_by_vincents_and_hyvarinens_constants,
+    test_training.SCORES["smooth"],
+    0.3,
+)
+WEIGHTED = (
+    test_training.test_the_weighted_integral_over_time_is_estimated,
+    training.dsm_error,
+    "likelihood",
+)
+QUADRATURE = (test_sde.test_transition_by_quadrature, VP)
+POINT = (test_samplers.test_ancestral_is_exact_where_the_data_are_one_point,)
+DDPM = (test_samplers.test_ancestral_and_reverse_diffusion_are_ddpms,)
+DRIFT = (test_samplers.test_reverse_drift_between_sde_and_ode, VP, TARGET)
+LAST = (VP, TARGET, steps.reverse_diffusion)
+GEOMETRIC = (test_score.test_noise_that_depends_on_the_state_is_reversed_with_its_divergence,)
+KEPT = (test_samplers.test_annealed_langevin_nearly_keeps_its_law, VP)
+CORRECTOR = (
+    test_samplers.test_a_corrector_takes_langevin_steps_at_the_earlier_time,
+    VP,
+    TARGET,
+)
+OTHER = (test_score.test_a_translated_score_is_the_other_process_own, VE, TARGET, VP)
+PUBLISHED = (test_samplers.test_dpm_solver_is_the_published_recursion_on_uneven_steps,)
+CLASS = (test_guidance.test_prior_plus_classifier_is_the_score_of_the_class, VP, TARGET, 1)
+SCORES = (
+    test_guidance.test_classifier_free_is_classifier_guidance_for_exact_scores,
+    VP,
+    TARGET,
+    3.0,
+)
+KNOWN = (test_guidance.test_inpaint_is_exact_where_the_coordinates_are_independent, VP)
+OBSERVED = (test_guidance.test_tweedie_likelihood_is_exact_for_gaussian_data, VP, 1)
+GAUSSIAN = (test_learned.test_without_a_network_the_residual_score_is_that_of_a_gaussian, VP)
+WRONG += [
+    # chapter 1
+    slip(
+        "eq-unnormalised",
+        score.grad_log,
+        "out = log_prob(x, t)",
+        "out = log_prob(x, t).exp()",
+        *CONSTANT,
+    ),
+    slip(
+        "eq-langevin",
+        steps.annealed_langevin,
+        "(2 * size)",
+        "size",
+        *CORRECTOR,
+        steps.annealed_langevin,
+    ),
+    slip("eq-target", training.dsm_error, "+ z)", "+ z / like(sde.sigma(t), z))", *LINEAR),
+    slip("eq-denoising", training._diffused, "like(sde.alpha(t), x0) * x0", "x0", *LINEAR),
+    slip(
+        "eq-denoising-constant", test_training.vincents_constant, "d - fisher", "-fisher", *HERMITE
+    ),
+    slip("eq-implicit", training.ism_error, "+ 2 * divergence", "+ divergence", *LINEAR),
+    slip("eq-by-parts", training.ism_error, "+ 2 * divergence", "- 2 * divergence", *LINEAR),
+    slip("eq-sliced", training.ssm_error, "(v * s)", "s", *LINEAR),
+    slip(
+        "eq-gap",
+        training.ism_error,
+        "like(sde.sigma(t), divergence) ** 2",
+        "like(sde.sigma(t), divergence)",
+        *LINEAR,
+    ),
+    slip("eq-lambda", training.expected, "sde.sigma(t) ** 2", "sde.sigma(t)", *WEIGHTED),
+    slip(
+        "eq-time-loss",
+        training.expected,
+        "t_min + (1 - t_min) * times",
+        "(1 - t_min) * times",
+        *WEIGHTED,
+    ),
+    # chapter 2
+    slip(
+        "eq-schedules", VPSDE.beta, "(self.beta_max - self.beta_min)", "self.beta_max", MOMENTS, VP
+    ),
+    slip(
+        "eq-schedules",
+        VPSDE.int_beta,
+        "((self.beta_max - self.beta_min) / 2)",
+        "(self.beta_max - self.beta_min)",
+        MOMENTS,
+        VP,
+    ),
+    slip(
+        "eq-schedules",
+        VESDE.sigma,
+        "grown.exp()",
+        "(grown / 2).exp()",
+        test_sde.test_the_papers_constants,
+    ),
+    slip(
+        "eq-kernel-integrals",
+        VPSDE.sigma,
+        "(-torch.expm1(-self.int_beta(t)))",
+        "self.int_beta(t)",
+        test_sde.test_kernel_by_quadrature,
+        VP,
+        0.3,
+    ),
+    slip(
+        "eq-kernel",
+        SDE.diffuse,
+        "like(self.sigma(t), x0) * z",
+        "like(self.sigma(t), x0) ** 2 * z",
+        test_sde.test_perturb_draws_from_the_kernel,
+        VP,
+        "cpu",
+    ),
+    slip("eq-moments", SDE.g, "2 * self.f(t)", "self.f(t)", MOMENTS, COSINE),
+    slip("eq-coefficients", SDE.f, "slope / alpha", "slope", MOMENTS, COSINE),
+    slip("eq-coefficients", SubVPSDE.g, "-2 * self.int_beta(t)", "-self.int_beta(t)", MOMENTS, SUB),
+    slip("eq-transition", transition, "t.alpha / s.alpha", "s.alpha / t.alpha", *QUADRATURE),
+    slip("eq-transition", transition, "(r * s.sigma) ** 2", "r * s.sigma**2", *QUADRATURE),
+    slip("eq-transition", transition, "(r * s.sigma) ** 2", "s.sigma**2", *QUADRATURE),
+    slip(
+        "eq-total-variance",
+        GaussianMixture.perturb,
+        "a**2 * self.variances",
+        "a * self.variances",
+        test_mixtures.test_perturbed_density_is_the_convolution,
+    ),
+    slip(
+        "eq-prior-bound",
+        SDE.prior_log_prob,
+        "(x / sigma)",
+        "x",
+        test_sde.test_prior_is_a_normal_of_the_final_scale,
+        VE,
+    ),
+    slip(
+        "eq-prior-gaussian",
+        test_likelihood.normal_divergence,
+        "ratio - 1 - math.log(ratio)",
+        "ratio - 1",
+        test_likelihood.test_the_model_loses_the_priors_divergence_on_average,
+    ),
+    # chapter 3
+    slip(
+        "eq-backward-moments",
+        steps.ancestral,
+        "score(x, t.now)) / r",
+        "score(x, t.now)) * r",
+        *POINT,
+    ),
+    slip("eq-ancestral", steps.ancestral, "q * s.sigma / t.sigma", "q * t.sigma / s.sigma", *POINT),
+    slip("eq-ancestral", steps.ancestral, "score(x, t.now)", "score(x, s.now)", *DDPM),
+    slip("eq-reverse-diffusion", steps.reverse_diffusion, "1 - r", "r - 1", LIMIT, *LAST),
+    slip("eq-reverse-diffusion", steps.reverse_diffusion, "q**2", "q**2 / 2", LIMIT, *LAST),
+    slip("eq-small-step", euler_maruyama, "h**0.5", "h", LIMIT, VP, TARGET, euler_maruyama),
+    slip("eq-small-step", euler_maruyama, "-t.f * h", "t.f * h", LIMIT, VP, TARGET, euler_maruyama),
+    slip("eq-eta-family", score.reverse_drift, "(1 + eta**2)", "(1 + eta)", *DRIFT),
+    slip(
+        "eq-eta-family",
+        euler_maruyama,
+        "eta * t.g * h",
+        "eta**2 * t.g * h",
+        test_samplers.test_the_noise_is_the_one_passed_in,
+        VP,
+        TARGET,
+    ),
+    slip(
+        "eq-general-reverse",
+        test_score.backward_drift,
+        "+ torch.einsum",
+        "- torch.einsum",
+        *GEOMETRIC,
+    ),
+    slip("eq-general-reverse", test_score.backward_drift, "D(x) @ grad", "G(x) @ grad", *GEOMETRIC),
+    # chapter 4
+    slip(
+        "eq-pc-annealed",
+        steps.annealed_langevin,
+        "snr * s.sigma",
+        "snr * t.sigma",
+        *CORRECTOR,
+        steps.annealed_langevin,
+    ),
+    slip(
+        "eq-pc-annealed",
+        steps.annealed_langevin,
+        "score(x, s.now)",
+        "score(x, t.now)",
+        *CORRECTOR,
+        steps.annealed_langevin,
+    ),
+    slip(
+        "eq-langevin-sde",
+        steps.annealed_langevin,
+        "plus(x, size, score",
+        "plus(x, size / 2, score",
+        *KEPT,
+    ),
+    slip("eq-ula-variance", test_samplers.stationary_variance, "(2 * v)", "v", *KEPT),
+    slip("eq-pc-langevin", langevin, "/ norm, x)) ** 2", "/ norm, x))", *CORRECTOR, langevin),
+    slip("eq-pc-langevin", langevin, "r * snr", "snr", *CORRECTOR, langevin),
+    slip(
+        "eq-one-plus-r2",
+        langevin,
+        "like(z.flatten(1).norm(dim=1) / norm, x)",
+        "1",
+        test_samplers.test_langevin_inflates_the_variance_by_one_plus_snr_squared,
+        0.5,
+    ),
+    slip("eq-ve-from-vp", score.translate, "sde.time_of(ratio)", "t", *OTHER),
+    slip("eq-ve-from-vp", score.translate, "score(k * x, tau)", "score(x, tau)", *OTHER),
+    # chapter 5
+    slip(
+        "eq-flow-velocity",
+        steps._velocity,
+        "(t.g**2) / 2",
+        "t.g**2",
+        test_samplers.test_flow_solvers_converge_at_their_order_to_the_closed_form,
+        VP,
+        walk(heun),
+        2,
+    ),
+    slip(
+        "eq-flow-change",
+        likelihood.solve_flow,
+        "t.g**2 / 2",
+        "t.g / 2",
+        test_likelihood.test_the_flow_of_a_normal_is_a_scaling,
+        VP,
+    ),
+    slip(
+        "eq-flow-likelihood",
+        likelihood.log_likelihood,
+        "+ integral",
+        "- integral",
+        test_likelihood.test_log_likelihood_is_the_exact_log_density,
+        VP,
+        TARGET,
+    ),
+    slip(
+        "eq-hutchinson",
+        likelihood.hutchinson,
+        "product * e",
+        "product",
+        test_likelihood.test_hutchinson_is_the_quadratic_form_of_its_probe,
+        (2,),
+        3,
+    ),
+    slip(
+        "eq-flow-exponential",
+        samplers.dpm_solver_2m,
+        "keep = s.sigma / t.sigma",
+        "keep = s.alpha / t.alpha",
+        *PUBLISHED,
+    ),
+    slip("eq-flow-2m", samplers.dpm_solver_2m, "h / (2 * h_last)", "h / h_last", *PUBLISHED),
+    slip("eq-flow-2m", samplers.dpm_solver_2m, "lerp(last, d", "lerp(d, last", *PUBLISHED),
+    # chapter 6
+    slip(
+        "eq-noisy-likelihood",
+        test_guidance.log_class,
+        "sde.alpha(t), sde.sigma(t)",
+        "1.0, 0.0",
+        *CLASS,
+    ),
+    slip(
+        "eq-bayes-score",
+        guidance.add,
+        "prior(x, t) + likelihood(x, t)",
+        "prior(x, t) - likelihood(x, t)",
+        *CLASS,
+    ),
+    slip("eq-guided", guidance.classifier_free, "_times(1 - scale", "_times(1.0", *SCORES),
+    slip("eq-guided", guidance.classifier_free, "_times(scale", "_times(1 + scale", *SCORES),
+    slip("eq-inpaint-exact", guidance.inpaint, "alpha * y.to(x)", "y.to(x)", *KNOWN),
+    slip("eq-inpaint-exact", guidance.inpaint, "sigma**2", "sigma", *KNOWN),
+    slip("eq-tweedie-likelihood", guidance.tweedie_likelihood, "std**2", "std", *OBSERVED),
+    slip(
+        "eq-tweedie-likelihood",
+        guidance.tweedie_likelihood,
+        "alpha2 * variances",
+        "variances",
+        *OBSERVED,
+    ),
+    slip(
+        "eq-guidance-rate",
+        test_guidance.weight_rate,
+        "w * (w - 1)",
+        "2 * w * (w - 1)",
+        test_guidance.test_weights_that_undo_guidance_grow_at_their_rate,
+        VP,
+        TARGET,
+    ),
+    # chapters 7 to 13
+    slip(
+        "eq-mixture-loss", training.dsm_error, "like(sde.sigma(t), x_t) * s + z", "s + z", *LINEAR
+    ),
+    slip(
+        "eq-smile-residual",
+        learned.ResidualScore.forward,
+        "like(alpha, x) * self.mean",
+        "self.mean",
+        *GAUSSIAN,
+    ),
+    slip(
+        "eq-smile-residual",
+        learned.ResidualScore.forward,
+        "return scale * (out - u)",
+        "return out - u",
+        *GAUSSIAN,
+    ),
+    slip(
+        "eq-smile-denoiser",
+        learned.ResidualScore.forward,
+        "alpha / sigma",
+        "sigma / alpha",
+        test_learned.test_at_a_gain_of_alpha_over_sigma_the_network_denoises,
+        VP,
+    ),
+    slip(
+        "eq-smile-loss",
+        training.edm_weight,
+        "(sde.sigma(t) / sde.alpha(t))",
+        "sde.sigma(t)",
+        test_training.test_the_edm_weight_makes_the_error_that_of_the_denoised_datum,
+        VP,
+    ),
+    slip(
+        "eq-smile-loss",
+        training.log_normal_times,
+        "centre + spread",
+        "centre - spread",
+        test_training.test_log_normal_times_have_their_quantiles,
+        VP,
+    ),
+    slip(
+        "eq-smile-energy",
+        metrics.energy_distance,
+        "2 * xy",
+        "xy",
+        test_metrics.test_energy_distance_is_the_area_between_the_distribution_functions_squared,
+    ),
+    slip(
+        "eq-digits-score",
+        learned.MixtureResidualScore.forward,
+        "alpha * self.variance.sqrt() / (sigma * std)",
+        "alpha / sigma",
+        test_learned.test_the_network_is_asked_for_numbers_of_order_one_when_the_mixture_is_one_gaussian,
+        VP,
+    ),
+    slip(
+        "eq-digits-ve",
+        score.translate,
+        "sde.alpha(tau) / to.alpha(t)",
+        "to.alpha(t) / sde.alpha(tau)",
+        *OTHER,
+    ),
+    slip(
+        "eq-quality-three",
+        laws.Law.total_variation,
+        ".item() / 2",
+        ".item()",
+        test_laws.test_total_variation_and_kl_of_normals_are_the_closed_forms,
+        lambda target: target,
+    ),
+    slip(
+        "eq-quality-reach",
+        samplers._adams_weights,
+        "_back(gain, order)",
+        "_back(1 / gain, order)",
+        test_samplers.test_adams_uses_two_values_up_to_its_reach_and_one_beyond,
+    ),
+    slip(
+        "eq-family-flow",
+        steps.ddim,
+        "t.sigma / r - s.sigma",
+        "t.sigma - s.sigma",
+        test_samplers.test_ddim_carries_the_means_of_datum_and_noise,
+    ),
+    slip(
+        "eq-family-pair",
+        score.reverse_drift,
+        "like(sde.g(t), x) ** 2",
+        "like(sde.g(t), x)",
+        test_score.test_the_translations_of_the_notation_page,
+        VP,
+        TARGET,
+    ),
+    slip(
+        "eq-family-loss",
+        test_training.flow_matching_weight,
+        "sde.g(t) ** 4 / 4",
+        "sde.g(t) ** 4 / 2",
+        test_training.test_flow_matching_is_denoising_score_matching,
+        VP,
+        TARGET,
     ),
 ]
 
