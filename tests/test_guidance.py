@@ -50,6 +50,23 @@ def test_prior_plus_classifier_is_the_score_of_the_class(sde, target, k):
     assert_close(weighted(sde, t, guided(x, t)), weighted(sde, t, exact(x, t)))
 
 
+def test_the_cross_entropy_of_a_classifier_is_entropy_and_divergence():
+    # by quadrature of -log q over data and labels at once, and of H + KL over the data alone
+    sde, deck, t = VPSDE(), deck_mixture(), torch.tensor(0.2)
+    noisy, extent = deck.perturb(sde.alpha(t), sde.sigma(t)), torch.tensor(12.0)
+    log_q = lambda x: torch.cat([torch.sin(x), 0.3 * x - 0.2], 1).log_softmax(1)
+    by_label = [tabulate(component(noisy, k).log_prob, extent) for k in (0, 1)]
+    loss = -sum(
+        weight * (law.weights @ log_q(law.x)[:, k])
+        for k, (weight, law) in enumerate(zip(noisy.weights, by_label, strict=True))
+    )
+    law = tabulate(noisy.log_prob, extent)
+    p, q = noisy.log_joint(law.x).log_softmax(1), log_q(law.x)
+    entropy, divergence = (law.weights @ (p.exp() * part).sum(1) for part in (-p, p - q))
+    assert_close(loss, entropy + divergence)
+    assert divergence > 0.1
+
+
 def weight_rate(w):
     return w * (w - 1)
 

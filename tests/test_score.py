@@ -5,6 +5,7 @@ import torch
 from torch.func import grad, jacfwd
 from torch.testing import assert_close
 
+from sdelib.mixtures import GaussianMixture
 from sdelib.score import denoise, exact_score, grad_log, reverse_drift, translate
 from sdelib.sde import VESDE, VPSDE, CosineSDE, FlowSDE, SubVPSDE
 
@@ -52,6 +53,17 @@ def test_denoise_is_the_posterior_mean(sde, target):
         [target.condition(sde.alpha(t) * torch.eye(2), x_t, sde.sigma(t).item()).mean for x_t in x]
     )
     assert_close(denoise(exact_score(sde, target), sde, x, t), posterior_mean)
+
+
+def test_denoising_shrinks_a_normal_law_by_the_factor_that_noise_widened_it(sde):
+    # with rho = sigma^2 / alpha^2 v: sqrt(1 + rho) for x / alpha, its inverse for E[x_0 | x]
+    v, t = 0.3, torch.tensor([0.05, 0.4, 0.9])
+    normal = GaussianMixture(torch.ones(1), torch.zeros(1, 1), torch.full((1, 1), v))
+    alpha, sigma = sde.alpha(t), sde.sigma(t)
+    one_std = (alpha**2 * v + sigma**2).sqrt()[:, None]  # where the law of x_t has one deviation
+    widened = (1 + sigma**2 / (alpha**2 * v)).sqrt()[:, None]
+    assert_close(one_std / alpha[:, None], v**0.5 * widened)
+    assert_close(denoise(exact_score(sde, normal), sde, one_std, t), v**0.5 / widened)
 
 
 def test_scores_follow_the_dtype_and_device_of_x(sde, target, device):

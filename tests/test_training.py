@@ -101,6 +101,23 @@ def test_errors_of_a_linear_score(sde, shape, t):
     assert_close(ssm_error(score, sde, x0, t, z, v), sigma**2 * (square + 2 * slope))
 
 
+def test_derivatives_of_the_errors_along_a_direction(sde):
+    # of s + e h in e, at 0: 2 sigma h . (sigma s + z), and 2 sigma^2 (h . s + div h)
+    t, x0, z, e = torch.tensor(0.3), *torch.randn(2, 5, 2), torch.zeros((), requires_grad=True)
+    score, A, _ = linear_score((2,))
+    along, B, _ = linear_score((2,))
+    x_t, sigma = sde.diffuse(x0, t, z), sde.sigma(t)
+    s, h = score(x_t, t), along(x_t, t)
+    expected_slopes = (
+        2 * sigma * (h * (sigma * s + z)).sum(1),
+        2 * sigma**2 * ((h * s).sum(1) + B.trace()),
+    )
+    for error, wanted in zip((dsm_error, ism_error), expected_slopes, strict=True):
+        found = error(lambda x, t: score(x, t) + e * along(x, t), sde, x0, t, z)
+        slopes = [torch.autograd.grad(value, e, retain_graph=True)[0] for value in found]
+        assert_close(torch.stack(slopes), wanted)
+
+
 def flow_matching_weight(sde, t):
     return sde.g(t) ** 4 / 4
 
