@@ -223,7 +223,7 @@ TARGET = GaussianMixture(
 
 
 def wrong_step(
-    says: str, step: Callable, test: Callable, right=euler_maruyama, equation="eq-reverse-sde"
+    says: str, step: Callable, test: Callable, equation: str, right=euler_maruyama
 ) -> Wrong:
     """A wrong step of a sampler, for a test that takes the step as its last argument."""
     replaces = (test_samplers, right.__name__)
@@ -359,22 +359,29 @@ WRONG = [
         (test_score, "backward_drift"),
         equation="eq-general-reverse",
     ),
-    wrong_step("reverse SDE with the score's sign turned", plus_for_minus, LIMIT),
-    wrong_step("reverse SDE with its drift doubled", step_doubled, LIMIT),
+    wrong_step("reverse SDE with the score's sign turned", plus_for_minus, LIMIT, "eq-reverse-sde"),
+    wrong_step("reverse SDE with its drift doubled", step_doubled, LIMIT, "eq-reverse-sde"),
     wrong_step(
         "reverse SDE as in the deck: signs of the falling clock, f and g of the rising one",
         signs_of_the_other_clock,
         LIMIT,
-        equation="eq-errata-reversed",
+        "eq-errata-reversed",
     ),
     wrong_step(
         "reverse SDE on the forward clock with f and g at 1 - t",
         coefficients_of_the_reversed_time,
         LIMIT,
-        equation="eq-reverse-clock",
+        "eq-reverse-clock",
     ),
-    wrong_step("a grid that ends at t_min stepped with dt = 1 / N", step_of_one_thousandth, LIMIT),
-    wrong_step("noise multiplied by its variance", variance_for_its_root, LIMIT),
+    wrong_step(
+        "a grid that ends at t_min stepped with dt = 1 / N",
+        step_of_one_thousandth,
+        LIMIT,
+        "eq-reverse-sde",
+    ),
+    wrong_step(
+        "noise multiplied by its variance", variance_for_its_root, LIMIT, "eq-reverse-diffusion"
+    ),
     Wrong(
         "ancestral sampling with the larger of DDPM's two variances on data without width",
         larger_variance,
@@ -387,8 +394,8 @@ WRONG = [
         "corrector norms averaged over the batch",
         norms_of_the_batch,
         ALONE,
-        langevin,
         "eq-pc-langevin",
+        langevin,
     ),
     Wrong(
         "corrector at s before the predictor has reached s",
@@ -807,7 +814,7 @@ WRONG += [
         *OTHER,
     ),
     slip(
-        "eq-quality-three",
+        "eq-quality-bound",
         laws.Law.total_variation,
         ".item() / 2",
         ".item()",

@@ -21,6 +21,7 @@ import time
 from collections import Counter
 from pathlib import Path
 
+import equations
 import jupytext
 import nbformat
 import yaml
@@ -257,7 +258,8 @@ def main(names: list[str]) -> None:
         except CellExecutionError as error:
             sys.exit(f"{path.name}: {error}")
         print(f"{path.stem}: {time.perf_counter() - start:.1f} s", flush=True)
-    for path, made in (LEDGER, ledger), (CARDS, cards), (FILM, film):
+    tables = (LEDGER, ledger), (equations.TABLE, equations.table), (CARDS, cards), (FILM, film)
+    for path, made in tables:
         write(path, made())
     draw_cards()
 
