@@ -89,8 +89,8 @@ def solve_flow(
     """Carry ``x`` along the flow ODE from time ``t0`` to ``t1``, in either direction.
 
     By the adaptive Runge-Kutta method of Dormand and Prince, of order 5, in double precision. The
-    whole batch takes the steps that its most difficult path needs: none is solved less accurately
-    than it would be alone.
+    whole batch takes the steps that its most difficult path needs: each is held to the tolerance
+    that it would have alone.
 
     Args:
         score: The score; the divergence differentiates it.

@@ -192,7 +192,7 @@ class Levels(nn.Module):
 class UNet(Levels):
     """A convolutional network of image, time and, if wanted, a label.
 
-    Time enters through Gaussian Fourier features (Song et al. 2021, App. C and H.2) and, added to
+    Time enters through Gaussian Fourier features (Song et al. 2021, App. H.2) and, added to
     an embedding of the label, sets the shift and the scale of every block. Two channels of
     coordinates tell the centre from the rim. The last layer starts at zero, so under
     :class:`~sdelib.learned.ResidualScore` the untrained network is the score of a Gaussian.

@@ -159,10 +159,10 @@ def adams(order: int | None = 4, scale: float = 1.0, reach: float = 1.0) -> Adam
     Wanner 1993, Sec. III.1), so correcting is free.
 
     Where steps grow, a polynomial of high degree multiplies the error of a learned score. A network
-    without a gain errs by about the same :math:`\delta` at every time, and then ``V`` by
-    :math:`c\,\delta/(a\alpha)`. A prediction uses no more values than keep the sum of all that
-    below ``reach`` times :math:`\delta`: states thrown out of the cloud in which the score was
-    learned never come back.
+    that predicts the noise errs by about the same :math:`\delta` at every time, and then ``V`` by
+    :math:`c\,\delta/(a\alpha)`; a ``ResidualScore`` without a gain by a little less. A prediction
+    uses no more values than keep the sum of all that below ``reach`` times :math:`\delta`: states
+    thrown out of the cloud in which the score was learned never come back.
 
     The scale and the grid that suit a score are found by :func:`pilot`.
 
