@@ -10,7 +10,7 @@ PIP_INSTALL := pip install --quiet --disable-pip-version-check
 .DEFAULT_GOAL := help
 # PAGES: pages to open, and --shots FOLDER; LAB: options, see tests/browser/use_laboratory.mjs
 .PHONY: help book test test-oldest test-newest test-colab test-sphinx test-pages test-lab lab lint lint-js \
-	format chapters seeds weights learn-table picture notebooks owner pdf bench profile clean
+	format chapters seeds weights learn-table picture notebooks owner pdf bench mutants profile clean
 
 help: ## list what can be made
 	@grep -E '^[a-z -]+:.*##' Makefile | sed -E 's/^([a-z -]+):.*## /  make \1\t/' | expand -t 18
@@ -85,6 +85,9 @@ test-lab: $(BROWSER) ## hold the laboratory to the library, and use it, in headl
 
 lab: $(INSTALLED) ## write the laboratory's weights and the values it is held to
 	$(BIN)/python tools/laboratory.py
+
+mutants: $(INSTALLED) ## change the library in one place at a time, 3000 times; MODULES="steps sde", EVERY=10
+	$(BIN)/python tools/mutants.py $(if $(EVERY),--every $(EVERY)) $(MODULES)
 
 profile: $(INSTALLED) ## list the slowest cells and tests
 	$(BIN)/pytest --nbval -q --durations=40 --durations-min=0.5
