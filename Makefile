@@ -10,7 +10,8 @@ PIP_INSTALL := pip install --quiet --disable-pip-version-check
 .DEFAULT_GOAL := help
 # PAGES: pages to open, and --shots FOLDER; LAB: options, see tests/browser/use_laboratory.mjs
 .PHONY: help book test test-oldest test-newest test-colab test-sphinx test-pages test-lab lab lint lint-js \
-	format chapters seeds weights learn-table picture notebooks owner pdf bench mutants profile clean
+	format chapters trust seeds weights learn-table picture notebooks jupyter owner pdf bench bad-calls mutants \
+	profile clean
 
 help: ## list what can be made
 	@grep -E '^[a-z -]+:.*##' Makefile | sed -E 's/^([a-z -]+):.*## /  make \1\t/' | expand -t 18
@@ -47,6 +48,10 @@ format: $(INSTALLED) ## give all code its format, and mend what can be mended by
 
 chapters: $(INSTALLED) ## execute every chapter, or CHAPTER=07_gaussian_mixture; store the outputs
 	$(BIN)/python tools/execute.py $(CHAPTER)
+	$(BIN)/python tools/trust.py
+
+trust: $(INSTALLED) ## write the figures of the page on trust from what is stored
+	$(BIN)/python tools/trust.py
 
 seeds: $(INSTALLED) ## repeat the experiments, or CHAPTER=08_smile, over seeds (half an hour)
 	$(BIN)/python tools/seeds.py $(CHAPTER)
