@@ -1,5 +1,8 @@
 """What stands around a page's text: its place, its pictures, its buttons, its numbers."""
 
+import base64
+import hashlib
+import re
 from types import SimpleNamespace
 
 import pages
@@ -88,6 +91,40 @@ def test_numbers_unlike_the_pages_are_noticed(monkeypatch, tmp_path):
     app = SimpleNamespace(builder=SimpleNamespace(name="html"), outdir=tmp_path, env=env)
     pages.offer_downloads(app, None)
     assert said == ["plain notebooks say 3 of eq-b, pages 4"]
+
+
+PAGE = """<html><head>
+<meta charset="utf-8" />
+<script>run("mode");</script><script src="own.js"></script><script async="async">
+start()</script>
+</head><body><button class="a" onclick="go(&quot;up&quot;)">Up</button><p>on="no"</p></body></html>
+"""
+
+
+def hashed(code):
+    return f"'sha256-{base64.b64encode(hashlib.sha256(code.encode()).digest()).decode()}'"
+
+
+def test_a_page_runs_no_script_but_the_books(tmp_path):
+    app = SimpleNamespace(builder=SimpleNamespace(name="html"), outdir=tmp_path)
+    theme = tmp_path / "_static" / "a.html"
+    theme.parent.mkdir()
+    for path in (tmp_path / "page.html", theme):
+        path.write_text(PAGE, encoding="utf-8")
+    for _ in range(2):  # a page that was not written anew keeps the one it has
+        pages.set_policies(app, None)
+    page = (tmp_path / "page.html").read_text(encoding="utf-8")
+    (written,) = re.findall(r'<meta http-equiv="Content-Security-Policy" content="(.*?)"/>', page)
+    rules = dict(rule.split(" ", 1) for rule in written.split("; "))
+    inline = {hashed(code) for code in ('run("mode");', "\nstart()", 'go("up")')}
+    assert set(rules["script-src"].split()) == {"'self'", "'unsafe-hashes'", *inline}
+    assert rules["default-src"] == rules["base-uri"] == "'none'"
+    assert page.index("Content-Security-Policy") < page.index("<script")
+    assert theme.read_text(encoding="utf-8") == PAGE
+    assert (
+        page.replace(f'\n<meta http-equiv="Content-Security-Policy" content="{written}"/>', "")
+        == PAGE
+    )
 
 
 def test_the_configuration_uses_the_pages():

@@ -2,10 +2,12 @@
 
 A head that says what the page is about, for search engines and shared links; the place of a chapter
 in the whole picture; pictures that load when they are reached; links that open the laboratory at a
-setting; and ways to the plain notebook, for download and on Colab, where the workflow pushes them
-to a branch of their own.
+setting; ways to the plain notebook, for download and on Colab, where the workflow pushes them to a
+branch of their own; and, last, a policy by which a page runs no script but the book's.
 """
 
+import base64
+import hashlib
 import html
 import re
 from pathlib import Path
@@ -145,6 +147,47 @@ def offer_digits(app: Sphinx, exception: Exception | None) -> None:
         script.write_text(as_script("digits", "digits_weights"), encoding="utf-8")
 
 
+INLINE = re.compile(r"<script\b(?![^>]*\bsrc=)[^>]*>(.*?)</script>", re.DOTALL)
+HANDLER = re.compile(r'\son[a-z]+="([^"]*)"')
+CHARSET = re.compile(r'<meta charset="utf-8" ?/?>')
+
+
+def policy(page: str) -> str:
+    """The Content-Security-Policy of a finished page.
+
+    Scripts come from the book's own files, or are those that the theme wrote into this very page,
+    known by their hashes. Styles may stand in the page: MathJax writes its own.
+    """
+    code = INLINE.findall(page) + [html.unescape(handler) for handler in HANDLER.findall(page)]
+    hashes = {base64.b64encode(hashlib.sha256(c.encode()).digest()).decode() for c in code}
+    rules = {
+        "default-src": "'none'",
+        "script-src": " ".join(
+            ["'self' 'unsafe-hashes'", *(f"'sha256-{h}'" for h in sorted(hashes))]
+        ),
+        "style-src": "'self' 'unsafe-inline'",
+        "img-src": "'self' data: blob:",
+        "font-src": "'self' data:",
+        "connect-src": "'self'",
+        "form-action": "'self'",
+        "base-uri": "'none'",
+    }
+    return "; ".join(f"{what} {allowed}" for what, allowed in rules.items())
+
+
+def set_policies(app: Sphinx, exception: Exception | None) -> None:
+    """Write each page's policy into it, before anything that it rules."""
+    if exception is not None or app.builder.name != "html":
+        return
+    for path in Path(app.outdir).rglob("*.html"):
+        page = path.read_text(encoding="utf-8")
+        start = CHARSET.search(page)
+        if start and "_static" not in path.parts and 'http-equiv="Content-Sec' not in page:
+            meta = f'\n<meta http-equiv="Content-Security-Policy" content="{policy(page)}"/>'
+            page = page[: start.end()] + meta + page[start.end() :]
+            path.write_text(page, encoding="utf-8", newline="\n")
+
+
 def laboratory(name, rawtext, text, lineno, inliner, options=None, content=None):
     """Role of a link that opens the laboratory at a setting: ``{lab}`words <target=line>` ``."""
     words, setting = plain.link(text)
@@ -161,4 +204,5 @@ def setup(app: Sphinx) -> dict:
     app.connect("html-page-context", offer_colab, priority=900)  # after the theme's own buttons
     app.connect("build-finished", offer_downloads)
     app.connect("build-finished", offer_digits)
+    app.connect("build-finished", set_policies, priority=900)  # after whatever writes pages
     return {"parallel_read_safe": True, "parallel_write_safe": True}

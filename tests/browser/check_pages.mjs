@@ -1,7 +1,8 @@
 // Open every built page in a headless browser, wide and narrow, light and dark, and fail on anything a reader would
 // stumble over: a request that leaves the machine, a console error, mathematics left unrendered or in error, an image that
 // is missing or has no alternative text, a page that scrolls sideways, whatever axe finds, a formula that stops the Tab
-// key, a film that does not play, a switch that does not open the folds; and a chapter that is too long: see LIMITS.
+// key, a film that does not play, a switch that does not open the folds, a script that is not the book's and runs; and a
+// chapter that is too long: see LIMITS.
 //
 //   make test-pages                                        after `make book`; it needs npm and chromium
 //   make test-pages PAGES="--shots FOLDER 07_gaussian_mixture"
@@ -97,6 +98,34 @@ async function formulasAmongStops(page) {
   return formulas;
 }
 
+/** Whether a script that somebody put into the page would run. What its policy refuses is a console error. */
+async function runsForeignScripts(context, url) {
+  const page = await context.newPage();
+  await page.goto(url, { waitUntil: 'load' });
+  const ran = await page.evaluate(() => {
+    const script = document.createElement('script');
+    script.textContent = 'globalThis.foreign = true';
+    document.head.append(script);
+    return globalThis.foreign === true;
+  });
+  await page.close();
+  return ran;
+}
+
+/** What of the theme's own controls does not work. */
+async function controls(page) {
+  const found = [];
+  const mode = () => page.evaluate(() => document.documentElement.dataset.mode);
+  const before = await mode();
+  await page.locator('button.theme-switch-button:visible').first().click();
+  if ((await mode()) === before) found.push('the theme switch does nothing');
+  await page.locator('[onclick^="toggleFullScreen"]:visible').first().click();
+  await page.waitForTimeout(100);
+  if (!(await page.evaluate(() => document.fullscreenElement))) found.push('the page does not fill the screen');
+  await page.evaluate(() => document.exitFullscreen?.().catch(() => {}));
+  return found;
+}
+
 // What people look for is found in a chapter before it is found in a list of functions or errata.
 const WORDS = ['predictor corrector', 'Euler-Maruyama', 'score', 'kernel', 'learn', 'guidance'];
 
@@ -141,7 +170,8 @@ for (const file of pages) {
       const { violations } = await page.evaluate(() => globalThis.axe.run({ preload: false }));
       for (const v of violations) found.push(`axe: ${v.id}, ${v.nodes.length} times, first at ${v.nodes[0].target}`);
       if (width === 1280 && colorScheme === 'light') {
-        if (file === 'intro.html') found.push(...(await searches(context)));
+        if (file === 'intro.html') found.push(...(await searches(context)), ...(await controls(page)));
+        if (await runsForeignScripts(context, page.url())) found.push('a foreign script runs');
         if (/^\d\d_/.test(file) && !file.startsWith('12_')) {
           // that one is a list
           const measured = await page.evaluate(measure);
