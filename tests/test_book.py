@@ -5,6 +5,7 @@ own rules.
 import ast
 import json
 import re
+import shutil
 from pathlib import Path
 
 import nbformat
@@ -25,6 +26,7 @@ from execute import (
     repository,
     with_setup,
 )
+from jupytext.cli import jupytext
 
 import sdelib
 
@@ -64,6 +66,18 @@ def test_notebook_is_made_from_the_text(chapter):
     assert [[cell[key] for key in keys] for cell in fresh.cells] == [
         [cell[key] for key in keys] for cell in stored.cells
     ]
+
+
+def test_jupyter_does_not_rewrite_a_chapter(tmp_path):
+    """When either file is saved, jupytext, where Jupyter has it, synchronises what is paired: it
+    would write the text anew in a form of its own.
+    """
+    names = [f"{path.name}{suffix}" for path in CHAPTERS for suffix in (".md", ".ipynb")]
+    for name in names:
+        shutil.copy(BOOK / name, tmp_path)
+    jupytext(["--quiet", "--sync", *(str(tmp_path / name) for name in names)])
+    for name in names:
+        assert (tmp_path / name).read_bytes() == (BOOK / name).read_bytes(), name
 
 
 def test_set_up_cell_is_current(chapter):
