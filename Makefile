@@ -68,6 +68,10 @@ weights: $(INSTALLED) ## train the three experiments and store their weights in 
 notebooks: $(INSTALLED) ## make plain notebooks, for Colab and Jupyter, in _build/notebooks
 	$(BIN)/python tools/plain.py $(if $(REVISION),--revision $(REVISION))
 
+jupyter: $(INSTALLED) ## open the chapters in JupyterLab, which is added to .venv
+	$(BIN)/$(PIP_INSTALL) -c constraints.txt -e '.[jupyter]'
+	$(BIN)/jupyter lab book
+
 owner: $(INSTALLED) ## name the repository everywhere: REPO=jane/score-sde-book
 	$(BIN)/python tools/owner.py $(REPO)
 
