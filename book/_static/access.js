@@ -33,7 +33,7 @@ document.addEventListener('DOMContentLoaded', () => {
     list.replaceWith(box);
   });
   const narrow = () =>
-    all('span.math, div.math, mjx-container, dt.sig, .bd-content pre, .pst-scrollable-table-container', (e) => {
+    all('span.math, div.math, mjx-container, dt.sig, .bd-content pre, .pst-scrollable-table-container, figure', (e) => {
       if (e.scrollWidth > e.clientWidth + 1 && getComputedStyle(e).overflowX !== 'visible') e.tabIndex = 0;
     });
   const named = () =>
@@ -48,6 +48,7 @@ document.addEventListener('DOMContentLoaded', () => {
     globalThis.MathJax?.startup?.promise?.then(() => {
       narrow();
       named();
+      all('figure > img', (e) => e.addEventListener('load', narrow)); // pictures come when they are reached
     }),
   );
 });
