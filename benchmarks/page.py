@@ -245,6 +245,7 @@ def page(results: dict) -> str:
     ]
     growth = [row | {"all": ", ".join(map(str, row["sizes"]))} for row in results["growth"]]
     versions = [{"package": name, "version": v} for name, v in results["versions"].items()]
+    hindsight = [row for row in results["errors"] if row["kind"] == "hindsight"]
     sampler = {"library": "{peer}", "sampler": "{sampler}"}
     filled = results["machine"] | {
         "aim": AIM,
@@ -253,7 +254,7 @@ def page(results: dict) -> str:
         "documented": standing(results["errors"], "documented"),
         "hindsight": standing(results["errors"], "hindsight"),
         "targets": "; ".join(dict.fromkeys(row["target"] for row in results["errors"])),
-        "tried": sum(row.get("settings", 0) for row in results["errors"]),
+        "tried": sum(row["settings"] for row in hindsight),
         "losses": "\n".join(f"- {said}" for said in losses(results)) or "Nowhere in this run.",
         "ratios": ratios_table(results["errors"]),
         "errors_documented": errors_table(results["errors"], "documented"),
