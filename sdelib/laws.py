@@ -20,7 +20,7 @@ import scipy
 import torch
 from torch import Tensor
 
-from ._checks import require
+from ._checks import require, require_finite
 from .samplers import Grid, Solver, Walk, own_noise, run_times, steps_to, walk
 from .score import Score
 from .sde import SDE, Instant
@@ -265,8 +265,10 @@ def propagate(
             if std is None or not std.any():
                 law = Law(mean, law.weights)
                 continue
-            finer = itertools.count(1)
-            factor = next(k for k in finer if _aliasing(law, mean, std, k) < TOLERANCE / 2)
+            require_finite("what steps make of the score", torch.cat([mean, std]))
+            finer = (k for k in range(1, 1000) if _aliasing(law, mean, std, k) < TOLERANCE / 2)
+            factor = next(finer, 0)
+            require(factor > 0, "step", f"{step}", "one whose noise reaches from node to node")
             if factor > 1:
                 law = _refine(law, factor)
                 mean, std = _moments(step, score, law.x, t, s)
@@ -276,6 +278,7 @@ def propagate(
 
 
 def _unfolded(law: Law) -> Law:
+    require_finite("what steps make of the score", law.x)
     # on the way nodes may change places (a multistep solver's predictions do), in the end not
     folded = law.weights[1:][law.x.diff(dim=0)[:, 0] < 0].sum().item()
     require(folded < TOLERANCE, "steps", f"ones that fold mass {folded:.0e}", "increasing in x")

@@ -23,7 +23,7 @@ from sdelib.mixtures import GaussianMixture
 from sdelib.samplers import adams, reverse, run_times, uniform, walk
 from sdelib.score import exact_score
 from sdelib.sde import VPSDE
-from sdelib.steps import ancestral, annealed_langevin, euler_maruyama
+from sdelib.steps import ancestral, annealed_langevin, euler_maruyama, heun
 
 
 def normal_law(std, n):
@@ -317,3 +317,18 @@ def test_a_solver_that_draws_noise_of_its_own_has_no_law():
 
     with pytest.raises(ValueError, match="solver must be a walk, or one that draws no noise"):
         sampler_law(lambda x, t: -x, VPSDE(), restless, 5)
+
+
+@pytest.mark.parametrize("solver", [walk(euler_maruyama), walk(heun), adams()])
+def test_a_score_that_turns_nan_on_the_way_is_refused(solver):
+    # and does not make the search for nodes go on for ever
+    score = lambda x, t: -x if t > 0.5 else x * math.nan
+    with pytest.raises(ValueError, match="what steps make of the score must be finite"):
+        sampler_law(score, VPSDE(), solver, 5)
+
+
+def test_noise_too_small_for_any_nodes_is_refused():
+    law, sde = normal_law(torch.ones(()), 200), VPSDE()
+    whisper = partial(euler_maruyama, eta=1e-9)
+    with pytest.raises(ValueError, match="step must be one whose noise reaches from node to node"):
+        propagate(law, lambda x, t: -x, sde.path(torch.tensor([1.0, 0.5]), law.x), whisper)
