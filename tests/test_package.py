@@ -39,7 +39,7 @@ def built(tmp_path_factory):
             shutil.copytree(path, copy / path.name, ignore=shutil.ignore_patterns("__pycache__"))
     build = "from setuptools import build_meta; build_meta.build_{}({!r})"
     said = run(copy, "-c", build.format("sdist", str(made)))
-    with tarfile.open(next(made.glob("*.tar.gz"))) as archive:
+    with tarfile.open(next(made.glob("*.tar.gz")), encoding="utf-8") as archive:
         archive.extractall(made, filter="data")
     unpacked = next(path for path in made.iterdir() if path.is_dir())
     said += run(unpacked, "-c", build.format("wheel", str(made)))

@@ -220,8 +220,8 @@ def tested(files: list[str], plugin: object, *options: str) -> int:
 def traced() -> dict:
     """Which tests reach each line, and their seconds; the tests must pass."""
     kept = BUILD / "trace.json"
-    if kept.exists() and json.loads(kept.read_text())["state"] == state():
-        return json.loads(kept.read_text())
+    if kept.exists() and json.loads(kept.read_text(encoding="utf-8"))["state"] == state():
+        return json.loads(kept.read_text(encoding="utf-8"))
     print("tracing the tests, once")
     pid = os.fork()
     if not pid:
@@ -229,12 +229,13 @@ def traced() -> dict:
         code = tested([str(path) for path in TEST_FILES if path.exists()], trace)
         reached = {line: sorted(names) for line, names in trace.reached.items()}
         kept.write_text(
-            json.dumps({"state": state(), "reached": reached, "seconds": trace.seconds})
+            json.dumps({"state": state(), "reached": reached, "seconds": trace.seconds}),
+            encoding="utf-8",
         )
         os._exit(code)
     if os.waitpid(pid, 0)[1]:
         sys.exit("The tests must pass before they are tried on mutants.")
-    return json.loads(kept.read_text())
+    return json.loads(kept.read_text(encoding="utf-8"))
 
 
 def tried(mutant: Mutant, names: list[str], seconds: float, folder: Path) -> None:
@@ -247,8 +248,9 @@ def tried(mutant: Mutant, names: list[str], seconds: float, folder: Path) -> Non
     shutil.copytree(LIBRARY, copy, ignore=shutil.ignore_patterns("__pycache__"))
     (copy / path.name).write_bytes(changed)
     sys.path.insert(0, str(folder))
-    os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
-    os.dup2(1, 2)
+    nowhere = open(os.devnull, "w", encoding="utf-8")  # noqa: SIM115, until the process ends
+    os.dup2(nowhere.fileno(), 1)
+    os.dup2(nowhere.fileno(), 2)
     try:
         import sdelib.learned  # noqa: F401, the mutant, before conftest finds the library
     except Exception:
