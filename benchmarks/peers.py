@@ -49,7 +49,9 @@ def torchdiffeq(method: str, score, x: Tensor, n: int, sde: SDE = sde, t_min=T_M
 
 
 def torchdiffeq_adaptive(method: str, tol: float, score, x: Tensor, sde: SDE, t_min=T_MIN):
-    return _torchdiffeq(method, score, x, sde, t_min, rtol=tol, atol=tol)
+    # it would step beyond its end, where there are no times, and interpolate
+    stop = {"options": {"step_t": torch.tensor([t_min]).to(x)}}
+    return _torchdiffeq(method, score, x, sde, t_min, rtol=tol, atol=tol, **stop)
 
 
 def _torchdiffeq(method, score, x, sde, t_min, **options):
