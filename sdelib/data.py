@@ -6,7 +6,7 @@ from numbers import Integral
 import torch
 from torch import Tensor
 
-from ._checks import require, require_finite, require_shape, values_can_be_read
+from ._checks import guard, require, require_finite, require_shape, values_can_be_read
 from .mixtures import GaussianMixture
 
 
@@ -109,6 +109,7 @@ def digits(*sizes: int, seed: int = 0) -> list[tuple[Tensor, Tensor]]:
     Raises:
         ValueError: if ``sizes`` are not as above.
     """
+    require(0 <= seed < 2**32, "seed", seed, "from 0 to 2^32 - 1")
     # here, because they take long to import
     from sklearn.datasets import load_digits
     from sklearn.model_selection import train_test_split
@@ -129,3 +130,6 @@ def digits(*sizes: int, seed: int = 0) -> list[tuple[Tensor, Tensor]]:
             )
         parts.append((images[part], labels[part]))
     return parts
+
+
+guard(__name__, sizes=None)

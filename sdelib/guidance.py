@@ -10,11 +10,19 @@ not shaped like the states, or is differentiated where autograd cannot trace it 
 """
 
 import math
+from numbers import Real
 
 import torch
 from torch import Tensor
 
-from ._checks import require, require_finite, require_shape, require_tensor, values_can_be_read
+from ._checks import (
+    guard,
+    require,
+    require_finite,
+    require_shape,
+    require_tensor,
+    values_can_be_read,
+)
 from .mixtures import symmetrised
 from .score import Score, checked, denoise, grad_log
 from .sde import SDE, like
@@ -48,9 +56,11 @@ def classifier_free(conditional: Score, unconditional: Score, scale: float | Ten
 
 def _times(scale: float | Tensor, score: Score, name: str) -> Score:
     """``scale * score``: zero where the scale is, whatever the score, which a 0 does not call."""
+    kind = scale.dtype if isinstance(scale, Tensor) else type(scale)
+    exact = isinstance(scale, Real) if isinstance(kind, type) else not kind.is_complex
+    if not exact or kind in (bool, torch.bool) or (isinstance(scale, Tensor) and scale.is_meta):
+        raise TypeError(f"scale must be a real number or a tensor of them, got {kind}")
     score, values = checked(score, name), torch.as_tensor(scale)
-    if values.is_complex() or values.dtype == torch.bool:
-        raise TypeError(f"scale must be a real number or a tensor of them, got {values.dtype}")
     require(values.ndim <= 1, "scale", f"shape {tuple(values.shape)}", "of shape () or (B,)")
     require(bool(values.isfinite().all()), "scale", scale, "finite")
     if not isinstance(scale, Tensor):
@@ -78,7 +88,7 @@ def inpaint(score: Score, sde: SDE, y: Tensor, known: Tensor) -> Score:
         y: Clean values, an event or one for each state; only its known entries are read.
         known: Boolean mask shaped like ``y``.
     """
-    if not isinstance(known, Tensor) or known.dtype != torch.bool:
+    if not isinstance(known, Tensor) or known.dtype != torch.bool or known.is_meta:
         raise TypeError(f"known must be a boolean tensor, got {getattr(known, 'dtype', known)}")
     require_tensor("y", y)
     require_shape("known", known, *y.shape)
@@ -142,3 +152,6 @@ def tweedie_likelihood(
         return -0.5 * (residual * torch.linalg.solve(covs, residual)).flatten(1).sum(1)
 
     return grad_log(log_prob)
+
+
+guard(__name__, known=None, scale=None)

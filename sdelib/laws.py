@@ -13,16 +13,25 @@ than any power of the step. A sampler's step moves a law in one of two ways:
 import itertools
 import math
 from collections.abc import Callable
-from typing import NamedTuple, Protocol
+from typing import NamedTuple, Protocol, runtime_checkable
 
 import numpy as np
 import scipy
 import torch
 from torch import Tensor
 
-from ._checks import require, require_finite
+from ._checks import (
+    guard,
+    leads_down,
+    require,
+    require_finite,
+    require_like,
+    require_shape,
+    require_times,
+    require_type,
+)
 from .samplers import Grid, Solver, Walk, own_noise, run_times, steps_to, walk
-from .score import Score
+from .score import Score, checked
 from .sde import SDE, Instant
 from .steps import Noise, Step, euler_maruyama
 
@@ -30,6 +39,7 @@ TOLERANCE = 1e-6  # of mass
 REACH = 8.0  # in standard deviations; the normal mass beyond is 1e-15
 
 
+@runtime_checkable
 class Target(Protocol):
     """What a law is compared with: mixtures are targets, and so are laws."""
 
@@ -69,10 +79,13 @@ class Law(NamedTuple):
 
     def cdf(self, x: Tensor) -> Tensor:
         """Distribution function at points ``(m, 1)``, linear between nodes: shape ``(m,)``."""
+        require_shape("x", x, "m", 1)
         return _interpolate(x[:, 0], self.x[:, 0], self.levels)
 
     def quantile(self, u: Tensor) -> Tensor:
         """Inverse of :meth:`cdf` at levels ``(m,)``: shape ``(m, 1)``."""
+        require_shape("u", u, "m")
+        require_times(u, "u")  # the same range
         return _interpolate(u, self.levels, self.x[:, 0])[:, None]
 
     def log_prob(self, x: Tensor) -> Tensor:
@@ -82,16 +95,18 @@ class Law(NamedTuple):
         and :func:`spread` lay them; then its error is of fourth order in the spacing. On nodes that
         a deterministic step has carried along, it is of second order.
         """
+        require_shape("x", x, "m", 1)
         some = self.weights > 0
         nodes, density = self.x[some, 0], (self.weights / self.spacing)[some].log()
-        spline = scipy.interpolate.CubicSpline(
-            nodes.cpu().numpy(), density.cpu().numpy(), extrapolate=False
-        )
-        return torch.as_tensor(spline(x[:, 0].cpu().numpy())).to(x).nan_to_num(-math.inf)
+        at, nodes, density = (v.double().cpu().numpy() for v in (x[:, 0], nodes, density))
+        spline = scipy.interpolate.CubicSpline(nodes, density, extrapolate=False)
+        return torch.as_tensor(spline(at)).to(x).nan_to_num(-math.inf)
 
     def push(self, move: Callable[[Tensor], Tensor]) -> "Law":
         """The law of ``move(X)``, for an increasing ``move``."""
-        return Law(move(self.x), self.weights)
+        moved = move(self.x)
+        require_like("move(x)", moved, self.x)
+        return Law(moved, self.weights)
 
     def wasserstein(self, target: Target) -> float:
         r"""1-Wasserstein distance :math:`\int_0^1 |F^{-1} - F_{\mathrm{target}}^{-1}|\,\mathrm du`.
@@ -126,8 +141,8 @@ class Law(NamedTuple):
 
 
 def _interpolate(x: Tensor, nodes: Tensor, values: Tensor) -> Tensor:
-    out = np.interp(x.cpu().numpy(), nodes.cpu().numpy(), values.cpu().numpy())
-    return torch.as_tensor(out).to(x)
+    at, xs, ys = (v.double().cpu().numpy() for v in (x, nodes, values))
+    return torch.as_tensor(np.interp(at, xs, ys)).to(x)
 
 
 def tabulate(log_prob: Callable[[Tensor], Tensor], extent: Tensor, n: int = 3000) -> Law:
@@ -136,8 +151,12 @@ def tabulate(log_prob: Callable[[Tensor], Tensor], extent: Tensor, n: int = 3000
     Args:
         extent: They run from ``-extent`` to ``extent``.
     """
+    require(extent.ndim == 0 and 0 < extent.item() < math.inf, "extent", extent, "one above 0")
+    require(n >= 2, "n", n, "at least 2")
     x = extent * torch.linspace(-1, 1, n, dtype=extent.dtype, device=extent.device)[:, None]
-    return Law(x, torch.softmax(log_prob(x), 0))
+    density = log_prob(x)
+    require_like("log_prob(x)", density, x[:, 0])
+    return Law(x, torch.softmax(density, 0))
 
 
 def spread(law: Law, mean: Tensor, std: Tensor, per_std: float) -> Law:
@@ -149,13 +168,19 @@ def spread(law: Law, mean: Tensor, std: Tensor, per_std: float) -> Law:
     Raises:
         ValueError: if the old nodes lie too far apart for the noise.
     """
+    require_like("mean", mean, law.x)
+    require_like("std", std, law.x)
+    require(bool((std > 0).all()), "std", "others", "positive everywhere")
+    require(per_std > 0, "per_std", per_std, "positive")
     aliasing = _aliasing(law, mean, std)
     allowed = f"larger: the nodes are so coarse that mass {aliasing:.0e} is misplaced"
     require(aliasing < TOLERANCE, "per_std", per_std, allowed)
-    heavy = _heavy(law)
+    mean, std, heavy = mean.to(law.x), std.to(law.x), _heavy(law)
     mean, std, weights = mean[heavy, 0], std[heavy, 0], law.weights[heavy]
     low, high = (mean - REACH * std).min(), (mean + REACH * std).max()
     spacing = std.min() / per_std
+    few = len(mean) * 2 * REACH * std.max() / spacing < 3e8
+    require(bool(few), "per_std", per_std, "smaller, or the noise more even: the band is too wide")
     # each old node reaches only the fresh ones within REACH deviations: a band, not a full matrix
     first = ((mean - REACH * std - low) / spacing).long()
     index = first[:, None] + torch.arange(
@@ -218,6 +243,7 @@ def _moments(
         return step(once, x.clone(), t, s, noise=own_noise(step, constant(value)))
 
     mean = at(0.0)
+    require_like("what steps make of the score", mean, x)
     return (mean, (at(1.0) - mean).abs()) if draws else (mean, None)
 
 
@@ -235,10 +261,12 @@ def _require_one_additive_noise(
         return step(score, x.clone(), t, s, noise=own_noise(step, constant))
 
     zero, one, two = at(0.0), at(1.0), at(2.0)
+    require_like("what steps make of the score", zero, x)
+    require_finite("what steps make of the score", zero)
     once = len(draws) in (0, 3)
     additive = torch.allclose(two - zero, 2 * (one - zero), rtol=1e-6, atol=1e-9)
     allowed = "a step that adds one draw of noise times a function of x, or a walk of such steps"
-    require(once and additive, "step", f"{step}, whose noise enters otherwise", allowed)
+    require(once and additive, "steps", f"{step}, whose noise enters otherwise", allowed)
 
 
 @torch.no_grad()
@@ -256,6 +284,7 @@ def propagate(
         ValueError: if ``per_std`` is too small for the result to be exact to about 1e-6, or a
             step's noise enters in another way (several draws, or a size that depends on the draw).
     """
+    require(per_std > 0, "per_std", per_std, "positive")
     steps, few = walk(*steps).steps, law.x[:: max(1, len(law.x) // 50)]
     for step in steps_to(path[1], steps):
         _require_one_additive_noise(step, score, few, path[0], path[1])
@@ -312,8 +341,29 @@ def sampler_law(
     if isinstance(solver, Walk):
         return propagate(law, score, path, *solver.steps, per_std=per_std)
     *_, x = solver(score, law.x, path, _no_noise)
+    require_like("what solver yields", x, law.x)
     return _unfolded(Law(x, law.weights))
 
 
 def _no_noise(x: Tensor) -> Tensor:
     raise ValueError("solver must be a walk, or one that draws no noise, got another")
+
+
+def _law(law: Law, name: str) -> Law:
+    """The law, if it is one: nodes in increasing order, but for little mass, and weights."""
+    name = "law" if name == "self" else name
+    require_type(name, law, Law, "a Law")
+    x, w = law
+    require_finite(f"{name}.weights", w)
+    require_shape(f"{name}.weights", w, "n")
+    require(len(w) >= 2, name, f"one of {len(w)} nodes", "one of two nodes or more")
+    require_finite(f"{name}.x", x)
+    require_shape(f"{name}.x", x, len(w), 1)
+    whole = bool((w >= 0).all()) and abs(w.sum().item() - 1) < 1e-5
+    require(whole, f"{name}.weights", f"others, of sum {w.sum():g}", "at least 0 and of sum 1")
+    folded = w[1:][x.diff(dim=0)[:, 0] <= 0].sum().item()
+    require(folded < TOLERANCE, f"{name}.x", f"mass {folded:.0e} in other order", "increasing")
+    return law
+
+
+guard(__name__, self=_law, law=_law, start=_law, score=checked, path=leads_down)

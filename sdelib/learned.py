@@ -20,7 +20,16 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 from torch.quasirandom import SobolEngine
 
-from ._checks import require, require_finite, require_shape, require_type, tqdm
+from ._checks import (
+    guard,
+    require,
+    require_finite,
+    require_shape,
+    require_states,
+    require_type,
+    returns_numbers,
+    tqdm,
+)
 from .guidance import classifier_free
 from .likelihood import exact_divergence, hutchinson, log_likelihood, rademacher
 from .mixtures import GaussianMixture
@@ -82,7 +91,6 @@ class ResidualScore(nn.Module):
         gain: str | Callable[[Tensor], Tensor] | None = None,
     ):
         super().__init__()
-        _require_parts(net, sde)
         require_finite("data", data)
         fits = data.ndim >= 2 and len(data) > 0
         require(fits, "data", f"shape {tuple(data.shape)}", "of shape (n, *event), n at least 1")
@@ -143,8 +151,6 @@ class MixtureResidualScore(nn.Module):
 
     def __init__(self, net: nn.Module, sde: SDE, mixture: GaussianMixture):
         super().__init__()
-        _require_parts(net, sde)
-        require_type("mixture", mixture, GaussianMixture, "a GaussianMixture")
         require(mixture.axes is not None, "mixture.axes", None, "given")
         self.net, self.sde, self._start = net, sde, mixture
         for name, value in vars(mixture).items():
@@ -169,6 +175,8 @@ class MixtureResidualScore(nn.Module):
     def mixture_score(self, x: Tensor, t: Tensor, label: Any = None) -> Tensor:
         """The score that training starts from, exact for the mixture; arguments as in forward."""
         now = {name: getattr(self, name) for name in vars(self._start)}
+        require_states("x", x)
+        require(t.ndim <= 1, "t", f"shape {tuple(t.shape)}", "of shape () or (B,)")
         law = self._start._with(**now).perturb(self.sde.alpha(t), self.sde.sigma(t))
         points = x.flatten(1)
         log_joint = law.log_joint(points)
@@ -179,11 +187,6 @@ class MixtureResidualScore(nn.Module):
             log_joint = log_joint.masked_fill(ruled_out, -torch.inf)
         responsibility = log_joint.softmax(-1)[..., None]
         return (responsibility * law.pulls(points)).sum(-2).reshape(x.shape)
-
-
-def _require_parts(net: nn.Module, sde: SDE) -> None:
-    require_type("net", net, nn.Module, "a torch.nn.Module")
-    require_type("sde", sde, SDE, "an SDE, for instance VPSDE()")
 
 
 class StandardScore(nn.Module):
@@ -262,10 +265,7 @@ class Model(nn.Module):
     ):
         super().__init__()
         x, labels = _checked(x, labels)
-        require_type("sde", sde, SDE, "an SDE, for instance VPSDE()")
         require(level_width >= 0, "level_width", level_width, "at least 0")
-        if net is not None:
-            require_type("net", net, nn.Module, "a torch.nn.Module")
         images, self.sde, self.history = x.ndim == 4, sde, torch.zeros(0)
         self.recipe = IMAGES if images else POINTS
         self.t_min = float(sde.time_of(torch.tensor(self.recipe.finest, dtype=torch.float64)))
@@ -280,7 +280,7 @@ class Model(nn.Module):
         net = net or _network(x, x.shape[1] if few_pixels else 0, self.n_labels)
         self.inner = StandardScore(net, sde)
         if few_pixels:
-            u = self.standardise(x)
+            u = self.standardise(x.to(mean))
             self.inner = self.with_mixture(u, torch.searchsorted(classes, labels))
 
     @property
@@ -290,12 +290,19 @@ class Model(nn.Module):
 
     def with_mixture(self, u: Tensor, index: Tensor) -> MixtureResidualScore:
         """The network on top of the Gaussians of standardised data, one for each label."""
+        require_finite("u", u)
+        require_states("u", u)
+        index = as_integers("index", index)
+        require_shape("index", index, len(u))
+        known = bool(((index >= 0) & (index < len(u))).all())
+        require(known, "index", "others", f"from 0 to below {len(u)}, their number")
         noise = self.level_width**2 / 12 + 1e-4  # the least is for constant pixels
         mixture = GaussianMixture.from_classes(u, index, noise=noise)
         return MixtureResidualScore(self.inner.net, self.sde, mixture)
 
     def standardise(self, x: Tensor) -> Tensor:
         """Data to states: of mean 0 and variance 1, for points uncorrelated as well."""
+        require_shape("x", x, "n", *self.mean.shape)
         centred = x.to(self.mean) - self.mean
         u = torch.linalg.solve(self.root.T, centred.T).T if self.root.ndim else centred / self.root
         return u.to(next(self.inner.parameters()).dtype)
@@ -358,6 +365,7 @@ class Model(nn.Module):
         if batch_size is None:
             batch_size = max(16, 2**16 // self.mean.numel())
         require(batch_size >= 1, "batch_size", batch_size, "at least 1")
+        batch_size = int(batch_size)  # numpy's are not for torch to split by
         labels = None if label is None else as_integers("label", label)
         if labels is not None and labels.ndim:
             require_shape("label", labels, n)
@@ -398,7 +406,7 @@ class Model(nn.Module):
         """
         x = _tensor("x", x)
         require_shape("x", x, "n", *self.mean.shape)
-        u, d = self.standardise(x), self.mean.numel()
+        u, d = self.standardise(x.to(self.mean)), self.mean.numel()
         generator = torch.Generator(u.device).manual_seed(0)
         trace = exact_divergence if d <= 32 else hutchinson(rademacher(u, generator))
         alpha = float(self.sde.alpha(torch.tensor(self.t_min, dtype=torch.float64)))
@@ -447,6 +455,7 @@ def learn(
             number is not as above.
         TypeError: if an argument is of another kind.
     """
+    seed = int(seed)  # numpy's are not for Sobol engines
     device = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
     with torch.random.fork_rng([device] if device.type == "cuda" else []):
         torch.manual_seed(seed)
@@ -455,7 +464,7 @@ def learn(
         # neighbours in Sobol's cube are to be of one label and neighbours in space
         order = x.flatten(1)[:, 0].argsort()
         order = order[labels[order].argsort(stable=True)]
-        u = model.standardise(x[order].to(device))
+        u = model.standardise(x[order].to(model.mean))
         index = torch.searchsorted(model.classes, labels[order].to(device))
         recipe, inner = model.recipe, model.inner
         n_steps = recipe.n_steps if n_steps is None else n_steps
@@ -613,3 +622,6 @@ def runs(name: str) -> list[dict[str, Any]]:
 def _filled(score: Any, name: str) -> Any:
     score.load_state_dict(load_file(path(name)))
     return score.eval().requires_grad_(False)
+
+
+guard(__name__, index=None, gain=returns_numbers)

@@ -11,12 +11,19 @@ and back. Along one path the log-density falls at the rate :math:`\nabla\cdot v`
 
 import math
 from collections.abc import Callable
-from numbers import Integral
 
 import torch
 from torch import Tensor
 
-from ._checks import require, require_finite, require_shape, require_tensor
+from ._checks import (
+    guard,
+    require,
+    require_finite,
+    require_like,
+    require_shape,
+    require_states,
+    require_tensor,
+)
 from .score import Score, checked, require_graph
 from .sde import SDE
 
@@ -31,6 +38,7 @@ def exact_divergence(v: Callable[[Tensor], Tensor], x: Tensor) -> tuple[Tensor, 
     the batch. ``ValueError`` if autograd cannot follow ``v``.
     """
     x, out = _graph(v, x)
+    require_states("x", x)
     basis = torch.eye(x.shape[1:].numel(), dtype=x.dtype, device=x.device)
     basis = basis.reshape(-1, 1, *x.shape[1:])
     rows = torch.autograd.grad(out, x, basis.expand(-1, *x.shape), is_grads_batched=True)[0]
@@ -63,6 +71,7 @@ def _graph(v: Callable[[Tensor], Tensor], x: Tensor) -> tuple[Tensor, Tensor]:
     with torch.enable_grad():
         x = x.detach().clone().requires_grad_()
         out = v(x)
+        require_like("v(x)", out, x)
         require_graph("v(x)", out, x)
     return x, out
 
@@ -115,10 +124,7 @@ def solve_flow(
         FloatingPointError: if the velocity or its divergence stops being finite.
         RuntimeError: if ``max_calls`` are not enough, or no step is short enough.
     """
-    require_finite("x", x)
-    require(x.ndim >= 2, "x", f"shape {tuple(x.shape)}", "of shape (B, *event)")
-    if x.element_size() < 4:
-        raise TypeError(f"x must be of single or double precision, got {x.dtype}")
+    _require_states("x", x)
     require(0 <= t0 <= 1, "t0", t0, "in [0, 1]")
     require(0 <= t1 <= 1, "t1", t1, "in [0, 1]")
     require(0 < rtol < math.inf, "rtol", rtol, "positive and finite")
@@ -138,6 +144,10 @@ def solve_flow(
         with torch.no_grad():
             x_t = y[:, :d].reshape(x.shape).to(x.dtype)
             v_t, div = divergence(v, x_t) if divergence else (v(x_t), x_t.new_empty(len(x), 0))
+            require_like("divergence(v, x)", v_t, x)
+            if divergence:
+                require_tensor("divergence(v, x)", div)
+                require_shape("divergence(v, x)", div, len(x))
             return torch.cat([v_t.flatten(1), div.reshape(len(x), n_sums)], 1).to(y)
 
     start = torch.cat([x.detach().flatten(1), x.new_zeros(len(x), n_sums)], 1).double()
@@ -222,7 +232,7 @@ def decode(
     score: Score, sde: SDE, z: Tensor, t_min: float = 1e-5, rtol: float = 1e-5, atol: float = 1e-5
 ) -> Tensor:
     """The inverse of :func:`encode`: data of codes ``z``, shaped like ``z``."""
-    require_finite("z", z)
+    _require_states("z", z)
     return solve_flow(score, sde, z, 1.0, t_min, None, rtol, atol)[0]
 
 
@@ -245,7 +255,6 @@ def log_likelihood(
             error is left.
         divergence: :func:`exact_divergence`, or ``hutchinson(probe)`` where ``d`` is large.
     """
-    require(callable(divergence), "divergence", divergence, "exact_divergence or hutchinson(probe)")
     z, integral, _ = solve_flow(score, sde, x, t_min, 1.0, divergence, rtol, atol)
     log_prob = (terminal or sde.prior_log_prob)(z)
     require_tensor("terminal(z)", log_prob)
@@ -271,6 +280,21 @@ def bits_per_dimension(log_prob: Tensor, dim: int, width: float) -> Tensor:
             images on [-1, 1].
     """
     require_tensor("log_prob", log_prob)
-    require(isinstance(dim, Integral) and dim >= 1, "dim", dim, "at least 1, and whole")
+    require(dim >= 1, "dim", dim, "at least 1")
     require(0 < width < math.inf, "width", width, "positive and finite")
     return -log_prob / (dim * math.log(2)) - math.log2(width)
+
+
+def _require_states(name: str, x: Tensor) -> None:
+    require_finite(name, x)
+    require_states(name, x)
+    if x.element_size() < 4:
+        raise TypeError(f"{name} must be of single or double precision, got {x.dtype}")
+
+
+def _time(value: float, name: str) -> float:
+    require(0 <= value <= 1, name, value, "in [0, 1]")
+    return value
+
+
+guard(__name__, t_min=_time)

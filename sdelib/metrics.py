@@ -18,7 +18,7 @@ import scipy
 import torch
 from torch import Tensor
 
-from ._checks import require, require_finite, require_shape
+from ._checks import guard, require, require_finite, require_shape
 
 
 class Distance(NamedTuple):
@@ -252,3 +252,6 @@ def _values(name: str, values: Tensor, *shape: int) -> np.ndarray:
     falls = -np.diff(array).min(initial=0)
     require(bool(falls <= 1e-6 * np.ptp(array)), name, f"a fall by {falls:g}", "increasing")
     return array
+
+
+guard(__name__)

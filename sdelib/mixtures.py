@@ -7,11 +7,14 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from ._checks import require, require_finite, require_shape, require_tensor
+from ._checks import guard, require, require_finite, require_shape, require_tensor
 
 
 def symmetrised(name: str, matrices: Tensor) -> Tensor:
     """``(C + C^T) / 2``, or ``ValueError`` if that is more than rounding away from ``C``."""
+    got = f"shape {tuple(matrices.shape)}"
+    square = matrices.ndim >= 2 and matrices.shape[-1] == matrices.shape[-2]
+    require(square, name, got, "square matrices")
     scale = matrices.diagonal(dim1=-2, dim2=-1).abs().sqrt()
     rounding = 1e-4 * scale[..., :, None] * scale[..., None, :]
     symmetric = ((matrices - matrices.mT).abs() <= rounding).all()
@@ -74,7 +77,10 @@ class GaussianMixture:
         """
         require_finite("covs", covs)
         require_tensor("means", means)
+        require(means.ndim == 2, "means", f"shape {tuple(means.shape)}", "of shape (K, d)")
         require_shape("covs", covs, *means.shape, means.shape[-1])
+        if covs.element_size() < 4:
+            raise TypeError(f"covs must be of single or double precision, got {covs.dtype}")
         variances, axes = torch.linalg.eigh(symmetrised("covs", covs).double())
         got = f"an eigenvalue of {variances.flatten().sort().values[:1].tolist()}"
         require(bool((variances > 0).all()), "covs", got, "positive definite")
@@ -100,8 +106,11 @@ class GaussianMixture:
             TypeError: if ``x`` is not floating-point or ``labels`` are not integers.
         """
         require_finite("x", x)
-        require(x.ndim >= 2 and len(x) > 0, "x", f"shape {tuple(x.shape)}", "of shape (n, *event)")
-        if not isinstance(labels, Tensor) or labels.is_floating_point() or labels.is_complex():
+        require(
+            x.ndim >= 2 and x.numel() > 0, "x", f"shape {tuple(x.shape)}", "of shape (n, *event)"
+        )
+        inexact = not isinstance(labels, Tensor) or labels.is_floating_point()
+        if inexact or labels.is_complex() or labels.is_meta:
             raise TypeError(
                 f"labels must be integers, got {getattr(labels, 'dtype', type(labels))}"
             )
@@ -199,13 +208,16 @@ class GaussianMixture:
         Coefficients of shape ``(B,)`` make a mixture for each row of the points given to it. It has
         densities and moments; it cannot be sampled, conditioned or inverted.
         """
-        a, s = (self._coefficient(c) for c in (alpha, sigma))
+        a, s = self._coefficient("alpha", alpha), self._coefficient("sigma", sigma)
+        counts = {len(c) for c in (a, s, self.means) if isinstance(c, Tensor) and c.ndim == 3}
+        require(len(counts) <= 1, "alpha and sigma", f"{counts} of them", "of one number")
         return self._with(means=a * self.means, variances=a**2 * self.variances + s**2)
 
-    def _coefficient(self, c: Tensor | float) -> Tensor | float:
+    def _coefficient(self, name: str, c: Tensor | float) -> Tensor | float:
         if not isinstance(c, Tensor):
+            require(abs(c) < 1e100, name, c, "finite, and not that large")
             return c
-        require(c.ndim <= 1, "coefficients", f"shape {tuple(c.shape)}", "of shape () or (B,)")
+        require(c.ndim <= 1, name, f"shape {tuple(c.shape)}", "of shape () or (B,)")
         return c.to(self.means)[..., None, None]
 
     def condition(self, A: Tensor, y: Tensor, std: float) -> "GaussianMixture":
@@ -291,3 +303,6 @@ class GaussianMixture:
             return u
         rule = "bij,bkj->bki" if isinstance(k, Tensor) else "kij,bkj->bki"
         return torch.einsum(rule, self.axes[k].to(u), u)
+
+
+guard(__name__, labels=None)

@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Sequence
+from contextlib import suppress
 from itertools import pairwise
 from numbers import Integral
 from typing import Any
@@ -9,7 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from ._checks import require, require_shape, require_tensor, values_can_be_read
+from ._checks import guard, require, require_shape, require_tensor, values_can_be_read
 from .sde import like
 
 
@@ -42,6 +43,7 @@ class GaussianFourierFeatures(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """Numbers ``(B,)`` or points ``(B, dim)`` to features ``(B, 2 n_features)``."""
         points = self.frequencies.ndim == 2
+        _require_input(x, self.frequencies, *self.frequencies.shape[1:])
         turns = x @ self.frequencies.T if points else x[:, None] * self.frequencies
         phase = 2 * math.pi * turns
         return torch.cat([phase.sin(), phase.cos()], 1)
@@ -121,12 +123,15 @@ class MatrixConv(nn.Module):
 
     def __init__(self, n_in: int, n_out: int):
         super().__init__()
+        require(n_in >= 1, "n_in", n_in, "at least 1")
+        require(n_out >= 1, "n_out", n_out, "at least 1")
         bound = 1 / math.sqrt(9 * n_in)  # as torch.nn.Conv2d
         self.weight = nn.Parameter(torch.empty(n_out, 9 * n_in).uniform_(-bound, bound))
         self.bias = nn.Parameter(torch.zeros(n_out))
 
     def forward(self, x: Tensor) -> Tensor:
         """Images ``(B, n_in, H, W)`` to ``(B, n_out, H, W)``."""
+        _require_input(x, self.weight, self.weight.shape[1] // 9, "H", "W")
         kernel = self.weight.reshape(len(self.weight), x.shape[1], 3, 3)
         return nn.functional.conv2d(x, kernel, self.bias, padding=1)
 
@@ -140,6 +145,10 @@ class ResidualBlock(nn.Module):
 
     def __init__(self, n_in: int, n_out: int, n_embedding: int, groups: int = 8):
         super().__init__()
+        require(groups >= 1, "groups", groups, "at least 1")
+        for name, value in (("n_in", n_in), ("n_out", n_out)):
+            require(value >= 1 and value % groups == 0, name, value, f"a multiple of {groups}")
+        require(n_embedding >= 1, "n_embedding", n_embedding, "at least 1")
         self.norm_in = nn.GroupNorm(groups, n_in)
         self.conv_in = MatrixConv(n_in, n_out)
         self.film = nn.Linear(n_embedding, 2 * n_out)
@@ -149,6 +158,9 @@ class ResidualBlock(nn.Module):
 
     def forward(self, x: Tensor, embedding: Tensor) -> Tensor:
         """Images ``(B, n_in, H, W)``, embeddings ``(B, n_embedding)`` to ``(B, n_out, H, W)``."""
+        _require_input(x, self.film.weight, self.conv_in.weight.shape[1] // 9, "H", "W")
+        _require_input(embedding, self.film.weight, self.film.in_features, name="embedding")
+        require_shape("embedding", embedding, len(x), self.film.in_features)
         scale, shift = self.film(embedding)[..., None, None].chunk(2, 1)
         h = self.conv_in(nn.functional.silu(self.norm_in(x)))
         h = torch.addcmul(shift, self.norm_out(h), 1 + scale)
@@ -169,6 +181,7 @@ class Levels(nn.Module):
 
     def add_levels(self, widths: Sequence[int], n_embedding: int) -> None:
         """Make the blocks."""
+        _require_widths(widths)
         wide, deep = widths[:2]
         coarser = [Levels(widths[1:], n_embedding)] if len(widths) > 2 else []
         self.down = ResidualBlock(wide, wide, n_embedding)
@@ -179,6 +192,7 @@ class Levels(nn.Module):
 
     def through_levels(self, x: Tensor, embedding: Tensor) -> Tensor:
         """Images ``(B, widths[0], H, W)`` to images of that shape."""
+        _require_sides(x, 2)
         fine = self.down(x, embedding)
         h = nn.functional.avg_pool2d(fine, 2)
         for block in self.middle:
@@ -223,8 +237,7 @@ class UNet(Levels):
         n_embedding: int = 64,
     ):
         require(channels >= 1, "channels", channels, "at least 1")
-        multiples = len(widths) >= 2 and all(w >= 8 and w % 8 == 0 for w in widths)
-        require(multiples, "widths", widths, "two or more positive multiples of 8")
+        _require_widths(widths)
         for name, value in (("n_hints", n_hints), ("n_labels", n_labels)):
             require(value >= 0, name, value, "at least 0")
         require(n_embedding >= 1, "n_embedding", n_embedding, "at least 1")
@@ -247,9 +260,7 @@ class UNet(Levels):
         Labels and errors are those of :class:`MLP`.
         """
         _require_input(x, self.leave.weight, self.n_inputs, "H", "W")
-        if any(n % self.side for n in x.shape[2:]):
-            allowed = f"of height and width that are multiples of {self.side}"
-            require(False, "x", f"shape {tuple(x.shape)}", allowed)
+        _require_sides(x, self.side)
         embedding = self.embed_time(self.time(_times(t, x)).expand(len(x), -1))
         if self.n_labels or label is not None:
             index = label_indices(label, self.n_labels, x)
@@ -260,6 +271,17 @@ class UNet(Levels):
         h = self.enter(torch.cat([x, place.expand(len(x), -1, -1, -1)], 1))
         h = self.through_levels(h, embedding)
         return self.leave(nn.functional.silu(self.norm(h)))
+
+
+def _require_widths(widths: Sequence[int]) -> None:
+    multiples = len(widths) >= 2 and all(w >= 8 and w % 8 == 0 for w in widths)
+    require(multiples, "widths", widths, "two or more positive multiples of 8")
+
+
+def _require_sides(x: Tensor, side: int) -> None:
+    if any(n % side for n in x.shape[2:]):
+        allowed = f"of height and width that are multiples of {side}"
+        require(False, "x", f"shape {tuple(x.shape)}", allowed)
 
 
 def _zeroed(layer: MatrixConv) -> MatrixConv:
@@ -278,6 +300,7 @@ def label_indices(label: Any, n_labels: int, x: Tensor) -> Tensor:
     if label is None:
         return torch.full((), n_labels, device=x.device).expand(len(x))
     require(n_labels > 0, "label", label, "None, as there are no labels")
+    require(x.ndim >= 1, "x", "a scalar", "of shape (B, *event)")
     label = as_integers("label", label)
     if label.ndim > 1 or (label.ndim and len(label) != len(x)):
         got, allowed = f"shape {tuple(label.shape)}", f"of shape () or ({len(x)},), as the states"
@@ -291,13 +314,15 @@ def label_indices(label: Any, n_labels: int, x: Tensor) -> Tensor:
 
 def as_integers(name: str, value: Any) -> Tensor:
     """Integers as a tensor, or ``TypeError``."""
+    found: Any = value
     if isinstance(value, Integral | list | tuple) or hasattr(value, "__array__"):
-        value = torch.as_tensor(value)
-    kind = value.dtype if isinstance(value, Tensor) else type(value).__name__
-    inexact = not isinstance(value, Tensor) or value.is_floating_point() or value.is_complex()
-    if inexact or value.dtype == torch.bool:
+        with suppress(RuntimeError, TypeError, ValueError):  # of lists of anything else
+            found = torch.as_tensor(value)
+    kind = found.dtype if isinstance(found, Tensor) else type(found).__name__
+    inexact = not isinstance(found, Tensor) or found.is_floating_point() or found.is_complex()
+    if inexact or found.is_meta or found.dtype == torch.bool:
         raise TypeError(f"{name} must be an integer or a tensor of integers, got {kind}")
-    return value
+    return found
 
 
 def _times(t: Tensor, x: Tensor) -> Tensor:
@@ -306,9 +331,15 @@ def _times(t: Tensor, x: Tensor) -> Tensor:
     return like(t, x).reshape(-1)
 
 
-def _require_input(x: Tensor, weight: Tensor, *event: int | str) -> None:
+def _require_input(x: Tensor, weight: Tensor, *event: int | str, name: str = "x") -> None:
     """Refuse, by name, states that the layers could not take."""
-    require_tensor("x", x)
-    require_shape("x", x, "B", *event)
+    require_tensor(name, x)
+    require_shape(name, x, "B", *event)
+    require(x.shape[1:].numel() > 0, name, "states without entries", "of at least one")
     if x.dtype != weight.dtype and not torch.is_autocast_enabled(x.device.type):
-        raise TypeError(f"x must be of {weight.dtype} like the network's weights, got {x.dtype}")
+        raise TypeError(
+            f"{name} must be of {weight.dtype} like the network's weights, got {x.dtype}"
+        )
+
+
+guard(__name__)

@@ -10,6 +10,7 @@ import html
 import inspect
 import io
 import json
+import math
 import textwrap
 from collections.abc import Callable, Mapping
 from importlib.resources import files
@@ -19,11 +20,19 @@ import torch
 from IPython.display import Markdown
 from matplotlib import pyplot as plt
 from matplotlib.axes import Axes
-from matplotlib.colors import LinearSegmentedColormap, to_rgb
+from matplotlib.colors import LinearSegmentedColormap, is_color_like, to_rgb
 from matplotlib_inline.backend_inline import set_matplotlib_formats
 from torch import Tensor
 
-from ._checks import require_shape
+from ._checks import (
+    at_least_single,
+    guard,
+    require,
+    require_finite,
+    require_like,
+    require_shape,
+    require_tensor,
+)
 
 BLUE, ORANGE, GREEN, RED, PURPLE = "#3b82c4", "#e07b39", "#3a9d6e", "#c2476b", "#8e6bbf"
 GREY = "#808080"
@@ -132,8 +141,12 @@ def density_over_time(
         extent: The states shown run from ``-extent`` to ``extent``.
         n: Number of states, and of times.
     """
+    require(0 < extent < math.inf, "extent", extent, "positive and finite")
+    require(n >= 2, "n", n, "at least 2")
     x = torch.linspace(-extent, extent, n)[:, None]
     columns = [log_prob(x, t) for t in torch.linspace(1e-3, 1, n)]
+    for column in columns:
+        require_like("log_prob(x, t)", column, x[:, 0])
     density = torch.stack([(column - column.max()).exp() for column in columns], dim=1)
     ax.imshow(
         density.numpy(force=True),
@@ -158,8 +171,14 @@ def histogram(
         label: Name in a legend.
         colour: Colour of the bars.
     """
+    require_finite("x", x)
+    require_shape("x", x, "n", 1)
+    require_finite("bins", bins)
+    increasing = bins.ndim == 1 and len(bins) >= 2 and bool((bins.diff() > 0).all())
+    require(increasing, "bins", f"others, {tuple(bins.shape)}", "two or more, increasing")
+    require(is_color_like(colour), "colour", repr(colour), "one that matplotlib knows")
     ax.hist(
-        x[:, 0].numpy(force=True),
+        at_least_single(x, "x")[:, 0].numpy(force=True),
         bins=bins.tolist(),
         density=True,
         color=colour,
@@ -198,7 +217,9 @@ class Player:
         choice: str = "process",
         colours: tuple[str, ...] = (ORANGE, BLUE, GREEN),
     ):
+        require_shape("times", times, "F")
         for label, frames in series.items():
+            require_tensor(f"series[{label!r}]", frames)
             require_shape(f"series[{label!r}]", frames, len(times), "n", "2 or width")
         self.series, self.times, self.caption, self.alt = series, times, caption, alt
         self.extent, self.choice, self.colours = extent, choice, colours
@@ -251,3 +272,6 @@ class Player:
         fig.savefig(file, format="png", metadata={"Software": None})
         plt.close(fig)
         return base64.b64encode(file.getvalue()).decode()
+
+
+guard(__name__)

@@ -10,17 +10,30 @@ import itertools
 import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
-from functools import cache, partial
-from inspect import isgeneratorfunction, signature
+from functools import cache, partial, wraps
+from inspect import isgeneratorfunction, signature, unwrap
+from numbers import Integral, Real
+from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from ._checks import require, require_finite, require_type, tqdm, values_can_be_read
+from ._checks import (
+    bare,
+    guard,
+    leads_down,
+    require,
+    require_finite,
+    require_like,
+    require_type,
+    times_to_zero,
+    tqdm,
+    values_can_be_read,
+)
 from .score import Score, checked
 from .sde import SDE, Instant, randn_like, require_consistent
-from .steps import Noise, Step, ddim, euler_maruyama, plus
+from .steps import Noise, Step, _checked_noise, ddim, euler_maruyama, plus
 
 Solver = Callable[..., Iterator[Tensor]]
 """``solver(score, x, path, noise=randn_like)`` yields the states at ``path[1:]``, from ``x`` on."""
@@ -64,20 +77,39 @@ def walk(*steps: Step) -> Walk:
         if isinstance(step, Walk):
             flat += step.steps
         elif callable(step) and not isinstance(step, type) and not _is_solver(step):
-            flat.append(step)
+            flat.append(bare(step, _returning_states))
         else:
             raise TypeError(f"steps must be functions (score, x, t, s, noise), got {step!r}")
     return Walk(tuple(flat))
 
 
+def _returning_states(step: Step) -> Step:
+    """A step that is not this library's, refusing what would be broadcast."""
+
+    @wraps(step)
+    def checked_step(score: Score, x: Tensor, *rest: Any, **noise: Any) -> Tensor:
+        out = step(score, x, *rest, **noise)
+        require_like("what steps return", out, x)
+        return out
+
+    return checked_step
+
+
 def _is_solver(function: Callable) -> bool:
     """Whether a call yields states one by one, where a step returns one state."""
-    return isgeneratorfunction(function) or isgeneratorfunction(type(function).__call__)
+    call = type(function).__call__
+    return any(
+        isgeneratorfunction(unwrap(f)) for f in (function, call) if not isinstance(f, partial)
+    )
 
 
 def steps_to(s: Instant, steps: tuple[Step, ...]) -> tuple[Step, ...]:
     """``steps``, but at time 0, where a score may not exist, :func:`~sdelib.steps.ddim` alone."""
-    return steps if s.time else (ddim,)
+    try:
+        return steps if s.time else (ddim,)
+    except AttributeError:
+        require_type("s", s, Instant, "an instant, as sde.at gives it")
+        raise
 
 
 def own_noise(step: Step, noise: Noise) -> Noise:
@@ -278,7 +310,7 @@ def log_linear(sde: SDE, n_steps: int, t_min: float = 1e-3, bend: float = 0.02) 
     Args:
         bend: ``b``, positive; at 0 it would be :func:`log_snr`.
     """
-    require(bend > 0, "bend", bend, "positive")
+    require(0 < bend < math.inf, "bend", bend, "positive and finite")
     high, low = torch.asinh(_ratios(sde, t_min) / bend)
     ratios = bend * torch.sinh(torch.lerp(high, low, _fractions(n_steps, t_min)))
     return _from_one_to(t_min, sde.time_of(ratios))
@@ -293,12 +325,14 @@ def run_times(
         grid: If ``None``, the one that ``solver`` brings along, as :func:`pilot`'s does, or else
             :func:`log_linear`, which suits every solver.
     """
-    ts = (grid or getattr(solver, "grid", None) or log_linear)(sde, n_steps, t_min)
-    return torch.cat([ts, ts.new_zeros(1)])
+    grid = grid or getattr(solver, "grid", None) or log_linear
+    return times_to_zero(grid, sde, n_steps, t_min)
 
 
 def _fractions(n_steps: int, t_min: float) -> Tensor:
     """``n_steps + 1`` numbers from 0 to 1."""
+    require_type("n_steps", n_steps, Integral, "an integer")
+    require_type("t_min", t_min, Real, "a number")
     require(n_steps >= 1, "n_steps", n_steps, "at least 1")
     require(0 < t_min < 1, "t_min", t_min, "inside (0, 1)")
     return torch.linspace(0, 1, n_steps + 1, dtype=torch.float64)
@@ -348,7 +382,6 @@ def _states(
 ) -> Iterator[Tensor]:
     """:func:`reverse` where no gradient is kept already: to say so at each state takes its time."""
     require_finite("x", x)
-    require_type("sde", sde, SDE, "an SDE, for instance VPSDE()")
     if not callable(solver) or isinstance(solver, type):
         raise TypeError(f"solver must be a solver such as walk(euler_maruyama), got {solver!r}")
     if "s" in signature(solver).parameters:
@@ -356,9 +389,14 @@ def _states(
     path = sde.path(ts, x)
     last, every = len(path) - 1, 32 if values_can_be_read(x) else len(path)
     # the states are looked at seldom, as that takes as long as a step
-    states = solver(checked(score), x, path, noise)
+    states, start = solver(checked(score), x, path, noise), x
+    require_type("solver(score, x, path, noise)", states, Iterator, "an iterator of states")
     for i, x in enumerate(states, 1):
-        if (i % every == 0 or i == last) and not x.isfinite().all():
+        if not (i % every == 0 or i == last):
+            yield x
+            continue
+        require_like("what solver yields", x, start)
+        if not x.isfinite().all():
             between = f"t = {path[(i - 1) // every * every].time:g} and {path[i].time:g}"
             raise FloatingPointError(
                 f"the states became NaN or infinite between {between}: is the score finite there, "
@@ -400,8 +438,7 @@ def sample(
         ValueError: if ``n_steps < 1``, ``batch_size < 1`` or ``t_min`` lies outside (0, 1).
         TypeError, FloatingPointError: as :func:`reverse` does.
     """
-    require_type("sde", sde, SDE, "an SDE, for instance VPSDE()")
-    size = batch_size or max(shape[0], 1)
+    size = max(shape[0], 1) if batch_size is None else batch_size
     require(size >= 1, "batch_size", batch_size, "at least 1")
     ts = run_times(sde, solver, n_steps, t_min, grid)
     starts = range(0, max(shape[0], 1), size)
@@ -463,6 +500,7 @@ def pilot(
         TypeError, FloatingPointError: as :func:`sample` does.
     """
     require(n_calls >= 8, "n_calls", n_calls, "at least 8")
+    require(math.prod(shape) > 0, "shape", shape, "that of a number or more")
     solver = adams(order, reach=reach)
     seen: list[tuple[Tensor, Tensor]] = []
 
@@ -506,3 +544,8 @@ def _third_derivative(at: np.ndarray, values: np.ndarray) -> tuple[np.ndarray, n
         values = k * np.diff(values, axis=0) / (at[k:] - at[:-k])[:, None]
         where = (where[1:] + where[:-1]) / 2
     return where, np.sqrt((values**2).mean(1))
+
+
+guard(
+    __name__, inner=("steps_to", "own_noise"), score=checked, noise=_checked_noise, path=leads_down
+)

@@ -1,12 +1,22 @@
 r"""Scores: exact, learned or guided, each a function :math:`(x, t) \mapsto \nabla \log p_t(x)`."""
 
 from collections.abc import Callable
+from functools import partial
 
 import torch
 from torch import Tensor
 from torch.autograd.graph import get_gradient_edge
 
-from ._checks import require, require_shape, require_tensor, values_can_be_read
+from ._checks import (
+    guard,
+    require,
+    require_like,
+    require_shape,
+    require_tensor,
+    require_times,
+    require_type,
+    values_can_be_read,
+)
 from .mixtures import GaussianMixture
 from .sde import SDE, like
 
@@ -21,6 +31,7 @@ def exact_score(sde: SDE, target: GaussianMixture) -> Score:
     """
 
     def score(x: Tensor, t: Tensor) -> Tensor:
+        require(t.ndim <= 1, "t", f"shape {tuple(t.shape)}", "of shape () or (B,)")
         t = t.to(x)
         return target.to(x).perturb(sde.alpha(t), sde.sigma(t)).score(x)
 
@@ -44,7 +55,7 @@ def translate(score: Score, sde: SDE, to: SDE) -> Score:
 
     def translated(x: Tensor, t: Tensor) -> Tensor:
         ratio = to.sigma(t) / to.alpha(t)
-        if values_can_be_read(ratio) and (ratio > 1.001 * largest).any():
+        if values_can_be_read(ratio) and not (ratio <= 1.001 * largest).all():
             # a little more is what single precision makes of the last time
             allowed = f"where sigma / alpha is at most {largest:.4g}, as for {sde}"
             require(False, "t", f"a time of {to} where it is {ratio.max():.4g}", allowed)
@@ -71,6 +82,8 @@ def grad_log(log_prob: Callable[[Tensor, Tensor], Tensor]) -> Score:
         with torch.enable_grad():
             x = x if twice else x.detach().requires_grad_()
             out = log_prob(x, t)
+            require_tensor("log_prob(x, t)", out)
+            require_shape("log_prob(x, t)", out, *x.shape[:1])
             require_graph("log_prob(x, t)", out, x)
             return torch.autograd.grad(out.sum(), x, create_graph=twice)[0]
 
@@ -88,21 +101,31 @@ def checked(score: Score, name: str = "score") -> Score:
             differentiated and autograd cannot trace it back to them.
         TypeError: when the value is no floating-point tensor.
     """
+    if not callable(score) or isinstance(score, type):
+        require_type(name, score, (), "a function of states and times")
+    return score if getattr(score, "func", None) is _checked else partial(_checked, score, name)
 
-    def like_its_states(x: Tensor, t: Tensor) -> Tensor:
-        out = score(x, t)
-        if not isinstance(out, Tensor) or out.shape != x.shape or not out.is_floating_point():
-            require_tensor(f"{name}(x, t)", out)
-            require_shape(f"{name}(x, t)", out, *x.shape)
-        if x.requires_grad and torch.is_grad_enabled():
-            require_graph(f"{name}(x, t)", out, x)
-        return out if out.dtype == x.dtype else out.to(x)
 
-    return like_its_states
+def _checked(function: Callable[..., Tensor], name: str, x: Tensor, *t: Tensor) -> Tensor:
+    try:
+        out = function(x, *t)
+    except Exception:
+        for argument, value in zip(("x", "t"), (x, *t)):
+            require_tensor(argument, value)
+        raise
+    if type(out) is not Tensor or out.dtype != x.dtype or out.shape != x.shape or out.is_meta:
+        require_tensor("x", x)
+        require_like(f"{name}(x, t)" if t else f"{name}(x)", out, x)
+        out = out.to(x)
+    if x.requires_grad and torch.is_grad_enabled() and t:
+        require_graph(f"{name}(x, t)", out, x)
+    return out
 
 
 def require_graph(name: str, out: Tensor, x: Tensor) -> None:
     """Raise ``ValueError`` unless autograd can trace ``out`` back to ``x``."""
+    require_tensor(name, out)
+    require_tensor("x", x)
     todo = [get_gradient_edge(out).node] if out.requires_grad and x.requires_grad else []
     seen, end = set(todo), get_gradient_edge(x).node if todo else None
     while todo and end not in seen:
@@ -120,6 +143,7 @@ def denoise(score: Score, sde: SDE, x: Tensor, t: Tensor) -> Tensor:
 
     Tweedie's formula (Efron 2011); shaped like ``x``.
     """
+    require_times(t)
     alpha, sigma = like(sde.alpha(t), x), like(sde.sigma(t), x)
     return (x + sigma**2 * score(x, t)) / alpha
 
@@ -131,4 +155,8 @@ def reverse_drift(score: Score, sde: SDE, x: Tensor, t: Tensor, eta: float = 1.0
 
     Anderson (1982); Song et al. (2021), Eq. 6 at :math:`\eta = 1`, Eq. 13 at 0.
     """
+    require_times(t)
     return sde.drift(x, t) - (1 + eta**2) / 2 * like(sde.g(t), x) ** 2 * score(x, t)
+
+
+guard(__name__, inner=("checked", "require_graph"), score=checked)

@@ -25,7 +25,19 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from ._checks import require, require_finite, require_shape, require_tensor, require_times
+from ._checks import (
+    at_least_single,
+    guard,
+    require,
+    require_finite,
+    require_like,
+    require_shape,
+    require_states,
+    require_tensor,
+    require_times,
+    require_type,
+    values_can_be_read,
+)
 
 
 def like(c: Tensor, x: Tensor) -> Tensor:
@@ -44,7 +56,7 @@ def like(c: Tensor, x: Tensor) -> Tensor:
         return c
     if c.shape != x.shape[:1]:
         allowed = f"of shape () or {tuple(x.shape[:1])}"
-        require(False, "time", f"shape {tuple(c.shape)}", allowed)
+        require(False, "t or c", f"shape {tuple(c.shape)}", allowed)
     return c.view(-1, *(1,) * (x.ndim - 1))
 
 
@@ -95,7 +107,12 @@ def transition(s: Instant, t: Instant) -> tuple[float, float]:
 
 def require_order(s: Instant, t: Instant) -> None:
     """Raise ``ValueError`` if ``s`` is later than ``t``."""
-    late = s.time > t.time
+    try:
+        late = s.time > t.time
+    except (AttributeError, TypeError):
+        for name, instant in (("s", s), ("t", t)):
+            require_type(name, instant, Instant, "an instant, as sde.at gives it")
+        raise
     if late if isinstance(late, bool) else late.any():
         require(False, "s", f"{s.time}", f"an instant not later than t = {t.time}")
 
@@ -203,6 +220,7 @@ class SDE:
     def diffuse(self, x0: Tensor, t: Tensor, z: Tensor) -> Tensor:
         """``alpha(t) x_0 + sigma(t) z``: where the noise ``z`` takes the datum ``x_0`` by ``t``."""
         require_times(t)
+        require_like("z", z, x0)
         return like(self.alpha(t), x0) * x0 + like(self.sigma(t), x0) * z
 
     def perturb(
@@ -243,6 +261,7 @@ class SDE:
 
     def prior_log_prob(self, x: Tensor) -> Tensor:
         """Log-density of the prior at ``x`` of shape ``(B, *event)``, in nats, shape ``(B,)``."""
+        require_states("x", x)
         sigma = self.sigma(_one()).item()
         log_density = -((x / sigma) ** 2) / 2 - math.log(sigma * math.sqrt(2 * math.pi))
         return log_density.flatten(1).sum(1)
@@ -478,3 +497,12 @@ class FlowSDE(SDE):
 
     def time_of(self, ratio: Tensor) -> Tensor:
         return (ratio / (1 + (1 - self.alpha_end) * ratio)).clamp(max=1)
+
+
+def _ratio(ratio: Tensor, name: str) -> Tensor:
+    if values_can_be_read(ratio) and not (ratio >= 0).all():
+        require(False, name, "others", "at least 0 everywhere")
+    return at_least_single(ratio, name).clamp(max=1e15)  # its square is finite, the time 1 there
+
+
+guard(__name__, ratio=_ratio, late=("like", "randn_like"), inner=("transition", "require_order"))

@@ -13,11 +13,22 @@ increments compare two steps path by path.
 """
 
 from collections.abc import Callable
+from functools import partial
+from numbers import Real
+from typing import Any
 
 from torch import Tensor, add
 
-from ._checks import require, values_can_be_read
-from .score import Score
+from ._checks import (
+    bare,
+    guard,
+    require,
+    require_like,
+    require_tensor,
+    require_type,
+    values_can_be_read,
+)
+from .score import Score, checked
 from .sde import Instant, like, randn_like, require_order, transition
 
 Noise = Callable[[Tensor], Tensor]
@@ -29,7 +40,13 @@ Step = Callable[..., Tensor]
 
 def plus(x: Tensor, c: float, y: Tensor) -> Tensor:
     """``x + c y``: in one operation, and faster than ``c y`` alone, where ``c`` is a number."""
-    return add(x, y, alpha=c) if isinstance(c, float) else x + c * y
+    try:
+        return add(x, y, alpha=c) if isinstance(c, float) else x + c * y
+    except (RuntimeError, TypeError):
+        require_tensor("x", x)
+        require_like("y", y, x)
+        require_type("c", c, Real | Tensor, "a number")
+        raise
 
 
 def euler_maruyama(
@@ -178,6 +195,8 @@ def langevin(
     """
     dim = x.shape[1:].numel()
     require(dim >= 5, "x", f"states of {dim}", "of 5 entries or more; else use annealed_langevin")
+    require(snr > 0, "snr", snr, "positive")
+    require(n_steps >= 1, "n_steps", n_steps, "at least 1")
     r, _ = transition(s, t)
     for _ in range(n_steps):
         gradient, z = score(x, s.now), noise(x)
@@ -205,7 +224,18 @@ def annealed_langevin(
     2019, Alg. 1). On a normal law of variance ``v`` the stationary variance is
     ``v / (1 - e / 2v)`` for ``e < 2v``; beyond, there is none.
     """
+    require_order(s, t)
+    require(snr > 0, "snr", snr, "positive")
+    require(n_steps >= 1, "n_steps", n_steps, "at least 1")
     size = 2 * (snr * s.sigma) ** 2
     for _ in range(n_steps):
         x = plus(plus(x, size, score(x, s.now)), (2 * size) ** 0.5, noise(x))
     return x
+
+
+def _checked_noise(noise: Any, name: str) -> Noise:
+    """A border: the noise, refusing what would be broadcast, if it is not this library's own."""
+    return noise if checked(noise, name) is noise else bare(noise, partial(checked, name=name))
+
+
+guard(__name__, inner=("plus",), score=checked, noise=_checked_noise)

@@ -35,7 +35,20 @@ from torch.optim.lr_scheduler import LinearLR, LRScheduler, ReduceLROnPlateau
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from torch.quasirandom import SobolEngine
 
-from ._checks import require, require_finite, require_tensor, require_times, require_type, tqdm
+from ._checks import (
+    at_least_single,
+    guard,
+    require,
+    require_finite,
+    require_like,
+    require_shape,
+    require_states,
+    require_tensor,
+    require_times,
+    require_type,
+    returns_numbers,
+    tqdm,
+)
 from .score import Score, checked
 from .sde import SDE, like, randn_like
 
@@ -101,7 +114,7 @@ def ssm_error(
             less variance than normal numbers.
     """
     v = randn_like(x0).sign() if v is None else v
-    _require_like("v", v, x0)
+    require_like("v", v, x0)
     graph, x_t = torch.is_grad_enabled(), _diffused(sde, x0, t, z)
     with torch.enable_grad():
         x_t.requires_grad_()
@@ -114,15 +127,8 @@ def ssm_error(
 def _diffused(sde: SDE, x0: Tensor, t: Tensor, z: Tensor) -> Tensor:
     require_tensor("x0", x0)
     require_times(t)
-    _require_like("z", z, x0)
+    require_like("z", z, x0)
     return like(sde.alpha(t), x0) * x0 + like(sde.sigma(t), x0) * z
-
-
-def _require_like(name: str, value: Tensor, x: Tensor) -> None:
-    """Refuse what would silently be broadcast."""
-    require_tensor(name, value)
-    if value.shape != x.shape:
-        require(False, name, f"shape {tuple(value.shape)}", f"of shape {tuple(x.shape)}")
 
 
 # How a batch is drawn
@@ -189,15 +195,17 @@ def expected(
     require_finite("x0", x0)
     require(len(x0) > 0, "x0", "an empty batch", "at least one datum")
     t = t_min + (1 - t_min) * times(x0, generator).to(x0)
+    require_shape("times(x0, generator)", t, len(x0))
+    require_times(t, "times(x0, generator)")
     z = randn_like(x0, generator)
     if error is ssm_error:  # its probes come from the generator too
         error = partial(ssm_error, v=randn_like(x0, generator).sign())
     errors = error(score, sde, x0, t, z)
-    _require_like("error(score, sde, x0, t, z)", errors, t)
+    require_like("error(score, sde, x0, t, z)", errors, t)
     if weight is not None:  # the errors carry the weight sigma^2 already
         wanted = torch.as_tensor(weight(t)).to(t)
         if wanted.ndim:
-            _require_like("weight(t)", wanted, t)
+            require_like("weight(t)", wanted, t)
         errors = wanted / sde.sigma(t) ** 2 * errors
     return errors.mean()
 
@@ -220,7 +228,6 @@ def quasi_random(cube: SobolEngine, n_points: int, batch: int) -> tuple[Tensor, 
     Raises:
         ValueError: if there are no data, no draws, or fewer than two dimensions.
     """
-    require_type("cube", cube, SobolEngine, "a SobolEngine")
     require(cube.dimension >= 2, "cube", f"{cube.dimension} dimension", "of two dimensions or more")
     require(n_points >= 1, "n_points", n_points, "at least 1")
     require(batch >= 1, "batch", batch, "at least 1")
@@ -254,7 +261,8 @@ def log_normal_times(
             outside (0, 1).
     """
     require_times(u, "u")  # the same range
-    require(spread > 0, "spread", spread, "positive")
+    require(0 < spread < math.inf, "spread", spread, "positive and finite")
+    require(math.isfinite(centre), "centre", centre, "finite")
     require(0 < t_min < 1, "t_min", t_min, "inside (0, 1)")
     u = u.clamp(_EDGE, 1 - _EDGE)
     return sde.time_of((centre + spread * torch.special.ndtri(u)).exp()).clamp(min=t_min)
@@ -274,6 +282,8 @@ def edm_weight(sde: SDE, t: Tensor, variance: float | Tensor = 1.0) -> Tensor:
         variance: The variance :math:`v` of the data.
     """
     require_times(t)
+    if isinstance(variance, Tensor) and variance.ndim:
+        require_like("variance", variance, t)
     return variance + (sde.sigma(t) / sde.alpha(t)) ** 2
 
 
@@ -302,6 +312,9 @@ def muon_and_adam(
     Raises:
         ValueError: if there is no hidden matrix, or nothing else.
     """
+    rates = {"rate_muon": rate_muon, "rate_adam": rate_adam, "weight_decay": weight_decay}
+    for name, value in rates.items():
+        require(value >= 0, name, value, "at least 0")
     embeddings = {m.weight for m in net.modules() if isinstance(m, nn.Embedding)}
     hidden, rest = [], []
     for name, p in net.named_parameters():
@@ -350,12 +363,8 @@ def fit(
             schedule that needs the loss.
         FloatingPointError: if the loss stops being finite.
     """
-    require_type("net", net, nn.Module, "a torch.nn.Module")
-    require_type("n_steps", n_steps, int, "an integer")
     require(n_steps >= 1, "n_steps", n_steps, "at least 1")
     require(0 <= ema_decay < 1, "ema_decay", ema_decay, "in [0, 1)")
-    if checkpoint is not None:
-        require_type("checkpoint", checkpoint, Checkpoint, "a Checkpoint")
     trained = [p for p in net.parameters() if p.requires_grad]
     require(bool(trained), "net", "one without", "a module with parameters that require gradients")
     if optimizer is None:
@@ -498,7 +507,6 @@ class Checkpoint:
     _file: Path = field(init=False, repr=False)
 
     def __post_init__(self):
-        require_type("every", self.every, int, "an integer")
         require(self.every >= 1, "every", self.every, "at least 1")
         self.sources = _listed("sources", self.sources, Source, "torch generators, Sobol engines")
         require_type("settings", self.settings, Mapping, "a dictionary")
@@ -648,3 +656,13 @@ def _replace(path: Path, data: bytes) -> None:
         os.replace(beside, path)
     finally:
         beside.unlink(missing_ok=True)
+
+
+def _batch(x: Tensor, name: str) -> Tensor:
+    require_states(name, x)
+    return x
+
+
+_seen_to = dict.fromkeys(("optimizer", "schedule", "optimizers", "sources", "path", "settings"))
+_numbers = {"times": returns_numbers, "weight": returns_numbers}
+guard(__name__, x0=_batch, u=at_least_single, **_numbers, **_seen_to)

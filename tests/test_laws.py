@@ -273,7 +273,7 @@ def self_normalised(score, x, t, s, noise):
 def test_a_step_whose_law_two_probes_do_not_tell_is_refused(step, wrap):
     # and two draws add in squares, not in lengths
     sde = VPSDE()
-    with pytest.raises(ValueError, match="step must be a step that adds one draw of noise"):
+    with pytest.raises(ValueError, match="steps must be a step that adds one draw of noise"):
         sampler_law(exact_score(sde, deck_mixture()), sde, wrap(step), 5, grid=uniform)
 
 

@@ -306,7 +306,7 @@ def test_a_mixture_without_axes_is_refused(sde):
         (
             lambda: ResidualScore(MLP(2), VPSDE(), torch.zeros(2, 2), 2.0),
             TypeError,
-            "gain must be 'alpha/sigma', a",
+            "gain must be a str or a function or None, got float",
         ),
         (
             lambda: MixtureResidualScore(MLP(2), deck_mixture(), VPSDE()),

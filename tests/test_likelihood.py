@@ -532,8 +532,8 @@ SCORE, SDE = exact_score(VPSDE(), normal(4.0)), VPSDE()
         ),
         (
             lambda: log_likelihood(SCORE, SDE, torch.ones(3, 1), divergence=None),
-            ValueError,
-            "divergence must be exact_divergence or hutchinson",
+            TypeError,
+            "divergence must be a function, got NoneType",
         ),
         (
             lambda: encode(nowhere, SDE, torch.ones(1, 1)),
@@ -567,13 +567,13 @@ def test_bits_do_not_depend_on_the_units():
 
 
 @pytest.mark.parametrize(
-    "dim, width, message",
+    "dim, width, error, message",
     [
-        (0, 1.0, "dim must be at least 1"),
-        (1.5, 1.0, "dim must"),
-        (1, 0.0, "width must be positive"),
+        (0, 1.0, ValueError, "dim must be at least 1"),
+        (1.5, 1.0, TypeError, "dim must be an integer, got float"),
+        (1, 0.0, ValueError, "width must be positive"),
     ],
 )
-def test_bits_of_nothing_are_refused(dim, width, message):
-    with pytest.raises(ValueError, match=message):
+def test_bits_of_nothing_are_refused(dim, width, error, message):
+    with pytest.raises(error, match=message):
         bits_per_dimension(torch.zeros(1), dim, width)

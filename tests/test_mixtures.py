@@ -304,7 +304,7 @@ W, M, V = torch.tensor([0.5, 0.5]), torch.zeros(2, 1), torch.ones(2, 1)
         ),
         (
             lambda: deck_mixture().perturb(torch.ones(2, 2), torch.ones(2, 2)),
-            r"coefficients must be of shape \(\) or \(B,\), got shape \(2, 2\)",
+            r"alpha must be of shape \(\) or \(B,\), got shape \(2, 2\)",
         ),
         (
             lambda: deck_mixture().condition(torch.eye(1), torch.full((1,), math.inf), 1.0),

@@ -191,7 +191,7 @@ def test_states_and_times_that_do_not_fit_are_named(name):
     ):
         with pytest.raises(error, match=message):
             net(bad, t)
-    with pytest.raises(ValueError, match=r"time must be of shape \(\) or \(2,\), got shape \(3,\)"):
+    with pytest.raises(ValueError, match=r"t or c must be of shape \(\) or \(2,\), got shape"):
         net(x, torch.rand(3))
     with pytest.raises(ValueError, match="label must be None, as there are no labels, got 1"):
         net(x, t, 1)

@@ -352,8 +352,8 @@ BATCH = torch.zeros(5, 2)
             r"t must be in \[0, 1\]",
         ),
         (lambda: VPSDE().at(torch.zeros(3, 1)), r"t must be of shape \(\) or \(B,\), got shape"),
-        (lambda: VPSDE().drift(BATCH, torch.zeros(2)), r"time must be of shape \(\) or \(5,\)"),
-        (lambda: VPSDE().at(torch.zeros(2), BATCH), r"time must be of shape \(\) or \(5,\)"),
+        (lambda: VPSDE().drift(BATCH, torch.zeros(2)), r"t or c must be of shape \(\) or \(5,\)"),
+        (lambda: VPSDE().at(torch.zeros(2), BATCH), r"t or c must be of shape \(\) or \(5,\)"),
         (
             lambda: VPSDE().perturb(torch.tensor([[math.nan]]), torch.tensor(0.5)),
             "x0 must be finite everywhere",
@@ -372,7 +372,7 @@ BATCH = torch.zeros(5, 2)
         (lambda: VPSDE().path(torch.tensor(1.0), BATCH), r"ts must be of shape \(n \+ 1,\)"),
         (
             lambda: like(torch.zeros(4), torch.zeros(3, 4)),
-            r"time must be of shape \(\) or \(3,\), got shape \(4,\)",
+            r"t or c must be of shape \(\) or \(3,\), got shape \(4,\)",
         ),
     ],
 )

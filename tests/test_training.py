@@ -489,13 +489,13 @@ BAD_VALUES = {
     r"t must be in \[0, 1\], got values from 1.5": lambda: dsm_error(
         ZERO, VPSDE(), ZEROS, 3 * HALF, ZEROS
     ),
-    r"time must be of shape \(\) or \(2,\), got shape \(3,\)": lambda: dsm_error(
+    r"t or c must be of shape \(\) or \(2,\), got shape \(3,\)": lambda: dsm_error(
         ZERO, VPSDE(), ZEROS, HALF.expand(3), ZEROS
     ),
     "cube must be of two dimensions or more": lambda: quasi_random(SobolEngine(1), 5, 5),
     "n_points must be at least 1, got 0": lambda: quasi_random(SobolEngine(3), 0, 5),
     "batch must be at least 1, got 0": lambda: quasi_random(SobolEngine(3), 5, 0),
-    "spread must be positive, got 0": lambda: log_normal_times(VPSDE(), HALF, 0, 0),
+    "spread must be positive and finite, got 0": lambda: log_normal_times(VPSDE(), HALF, 0, 0),
     r"u must be in \[0, 1\]": lambda: log_normal_times(VPSDE(), -HALF),
     "net must be one with hidden matrices and others, got": lambda: muon_and_adam(NET),
     "n_steps must be at least 1, got 0": lambda: run(n_steps=0),
@@ -532,7 +532,7 @@ BAD_TYPES = {
     "schedule must be one of the step alone, got ReduceLROnPlateau": lambda: run(
         optimizer=SGD, schedule=lr_scheduler.ReduceLROnPlateau(SGD)
     ),
-    "checkpoint must be a Checkpoint, got str": lambda: run(checkpoint="run.safetensors"),
+    "checkpoint must be a Checkpoint or None, got str": lambda: run(checkpoint="run.safetensors"),
 }
 
 
