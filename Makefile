@@ -30,6 +30,9 @@ test-oldest test-newest test-colab test-sphinx: $(INSTALLED) ## other versions: 
 	$(BIN)/$(PIP_INSTALL) uv==0.13.9
 	$(BIN)/python tools/test_versions.py $(@:test-%=%)
 
+bad-calls: $(INSTALLED) ## make 5000 bad calls of the library, and store what came of them
+	$(BIN)/python tools/bad_calls.py
+
 lint: $(INSTALLED) ## check the format, the rules and the types of all code
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
