@@ -34,7 +34,6 @@ __all__ = [
     "require_times",
     "require_type",
     "returns_numbers",
-    "times_to_zero",
     "tqdm",
     "values_can_be_read",
 ]
@@ -321,15 +320,6 @@ def leads_down(path: list[Any], name: str) -> list[Any]:
     falls = len(times) >= 2 and all(map(ge, times, times[1:]))
     require(falls, name, times, "of two instants or more, none later than the one before")
     return path
-
-
-def times_to_zero(grid: Callable[..., Tensor], sde: Any, n_steps: int, t_min: float) -> Tensor:
-    """The times of a grid, and 0, where samples end."""
-    ts, name = grid(sde, n_steps, t_min), "grid(sde, n_steps, t_min)"
-    require_tensor(name, ts)
-    fits = ts.ndim == 1 and len(ts) > 1 and abs(ts[0].item() - 1) < 1e-6 and ts[-1].item() > 0
-    require(fits, name, ts, "times that fall from 1 and end above 0")
-    return torch.cat([ts, ts.new_zeros(1)])
 
 
 def bare(function: Callable[..., Any], otherwise: Callable[..., Any]) -> Callable[..., Any]:

@@ -26,8 +26,8 @@ from ._checks import (
     require,
     require_finite,
     require_like,
+    require_tensor,
     require_type,
-    times_to_zero,
     tqdm,
     values_can_be_read,
 )
@@ -325,8 +325,12 @@ def run_times(
         grid: If ``None``, the one that ``solver`` brings along, as :func:`pilot`'s does, or else
             :func:`log_linear`, which suits every solver.
     """
-    grid = grid or getattr(solver, "grid", None) or log_linear
-    return times_to_zero(grid, sde, n_steps, t_min)
+    chosen = grid or getattr(solver, "grid", None) or log_linear
+    ts, name = chosen(sde, n_steps, t_min), "grid(sde, n_steps, t_min)"
+    require_tensor(name, ts)
+    fits = ts.ndim == 1 and len(ts) > 1 and abs(ts[0].item() - 1) < 1e-6 and ts[-1].item() > 0
+    require(fits, name, ts, "times that fall from 1 and end above 0")
+    return torch.cat([ts, ts.new_zeros(1)])
 
 
 def _fractions(n_steps: int, t_min: float) -> Tensor:
