@@ -10,7 +10,8 @@ PIP_INSTALL := pip install --quiet --disable-pip-version-check
 .DEFAULT_GOAL := help
 # PAGES: pages to open, and --shots FOLDER; LAB: options, see tests/browser/use_laboratory.mjs
 .PHONY: help book test test-oldest test-newest test-colab test-sphinx test-pages test-lab lab lint lint-js \
-	format chapters trust seeds weights learn-table picture notebooks jupyter owner pdf bench mutants profile clean
+	format chapters trust seeds weights learn-table picture notebooks jupyter owner lock pdf bench \
+	mutants profile clean
 
 help: ## list what can be made
 	@grep -E '^[a-z -]+:.*##' Makefile | sed -E 's/^([a-z -]+):.*## /  make \1\t/' | expand -t 18
@@ -76,6 +77,14 @@ jupyter: $(INSTALLED) ## open the chapters in JupyterLab, which is added to .ven
 
 owner: $(INSTALLED) ## name the repository everywhere: REPO=jane/score-sde-book
 	$(BIN)/python tools/owner.py $(REPO)
+
+# One lock for every system, and for the Pythons of constraints.txt. What that file leaves open, as
+# the libraries of CUDA and JupyterLab, keeps its version unless requirements.lock is deleted first.
+lock: $(INSTALLED) ## write requirements.lock: what constraints.txt names and leaves open, with hashes
+	$(BIN)/$(PIP_INSTALL) uv==0.13.9
+	$(BIN)/uv pip compile --quiet --universal --generate-hashes --no-annotate --python-version 3.11.5 \
+		--extra book --extra jupyter --constraints constraints.txt --custom-compile-command 'make lock' \
+		--output-file requirements.lock pyproject.toml
 
 # The peers have an environment of their own. Torch comes first, with the book's versions, and the
 # peers without their dependencies, so that none of them replaces it.

@@ -63,6 +63,65 @@ def test_on_colab_nothing_is_replaced():
         assert version in bound.specifier, f"{bound}, Colab has {version}"
 
 
+# One entry of requirements.lock a line: name, version, where it is wanted, and hashes of its files
+HASHED = [
+    line.partition(" --hash=")[::2]
+    for line in (ROOT / "requirements.lock")
+    .read_text(encoding="utf-8")
+    .replace(" \\\n   ", "")
+    .splitlines()
+    if not line.startswith("#")
+]
+MACHINES = {
+    "linux x86_64": ("posix", "linux", "Linux"),
+    "linux aarch64": ("posix", "linux", "Linux"),
+    "darwin arm64": ("posix", "darwin", "Darwin"),
+    "win32 AMD64": ("nt", "win32", "Windows"),
+}
+
+
+def test_every_entry_of_the_hashed_lock_has_a_version_and_hashes():
+    """And nothing that holds on one machine only: no path, and no address of an index."""
+    for entry, hashes in HASHED:
+        requirement = Requirement(entry)
+        assert str(requirement.specifier).startswith("==") and not requirement.url, entry
+        assert re.fullmatch(r"sha256:[0-9a-f]{64}( --hash=sha256:[0-9a-f]{64})*", hashes), entry
+
+
+def test_both_locks_name_the_same_versions():
+    """The hashed one has more: CUDA's libraries, JupyterLab, what only Windows needs."""
+    hashed = {canonicalize_name(r.name): r for r in (Requirement(entry) for entry, _ in HASHED)}
+    assert len(hashed) == len(HASHED)
+    for name, locked in LOCKED.items():
+        assert str(hashed[name].specifier) == f"=={locked}", name
+
+
+@pytest.mark.parametrize("machine", MACHINES)
+@pytest.mark.parametrize("python", ["3.11.5", "3.12.0", "3.13.0", "3.14.0"])
+def test_the_hashed_lock_serves_every_system_and_python(machine, python):
+    assert python in LOCKED_PYTHON
+    os_name, sys_platform, platform_system = MACHINES[machine]
+    environment = {
+        "os_name": os_name,
+        "sys_platform": sys_platform,
+        "platform_system": platform_system,
+        "platform_machine": machine.split()[1],
+        "python_full_version": python,
+        "python_version": python.rpartition(".")[0],
+    }
+    entries = [Requirement(entry) for entry, _ in HASHED]
+    names = {
+        canonicalize_name(entry.name)
+        for entry in entries
+        if entry.marker is None or entry.marker.evaluate(environment)
+    }
+    direct = wanted() + list(map(Requirement, PROJECT["optional-dependencies"]["jupyter"]))
+    missing = {canonicalize_name(requirement.name) for requirement in direct} - names
+    assert not missing
+    assert ("colorama" in names) == (sys_platform == "win32")
+    assert ("triton" in names) == (sys_platform == "linux")
+
+
 @pytest.mark.lock
 def test_lock_covers_everything_needed_at_the_installed_version():
     """Walk what the project needs, and what that needs. Below torch the answer depends on the
