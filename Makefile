@@ -10,7 +10,7 @@ PIP_INSTALL := pip install --quiet --disable-pip-version-check
 .DEFAULT_GOAL := help
 # PAGES: pages to open, and --shots FOLDER; LAB: options, see tests/browser/use_laboratory.mjs
 .PHONY: help book test test-oldest test-newest test-colab test-sphinx test-pages test-lab lab lint lint-js \
-	format chapters trust seeds weights learn-table picture notebooks jupyter owner lock pdf bench \
+	format chapters trust seeds weights learn-table picture notebooks jupyter owner lock locked pdf bench \
 	mutants profile clean
 
 help: ## list what can be made
@@ -77,6 +77,7 @@ jupyter: $(INSTALLED) ## open the chapters in JupyterLab, which is added to .ven
 
 owner: $(INSTALLED) ## name the repository everywhere: REPO=jane/score-sde-book
 	$(BIN)/python tools/owner.py $(REPO)
+	@touch $(INSTALLED)  # what is installed is the same
 
 # One lock for every system, and for the Pythons of constraints.txt. What that file leaves open, as
 # the libraries of CUDA and JupyterLab, keeps its version unless requirements.lock is deleted first.
@@ -85,6 +86,12 @@ lock: $(INSTALLED) ## write requirements.lock: what constraints.txt names and le
 	$(BIN)/uv pip compile --quiet --universal --generate-hashes --no-annotate --python-version 3.11.5 \
 		--extra book --extra jupyter --constraints constraints.txt --custom-compile-command 'make lock' \
 		--output-file requirements.lock pyproject.toml
+
+locked: ## make .venv of files that have the lock's hashes, as the workflows do (on Linux, with CUDA)
+	$(PYTHON) -m venv .venv
+	$(BIN)/$(PIP_INSTALL) --require-hashes -r requirements.lock
+	$(BIN)/$(PIP_INSTALL) --no-deps --no-build-isolation -e .
+	@touch $(INSTALLED)
 
 # The peers have an environment of their own. Torch comes first, with the book's versions, and the
 # peers without their dependencies, so that none of them replaces it.

@@ -321,3 +321,19 @@ def test_workflows_call_what_is_there(path):
             assert words[1] in [*targets, ".venv/.installed"], words
         elif words and words[0] != "gh" and not words[0].startswith(".venv/bin/"):
             assert os.access(ROOT / words[0], os.X_OK), words
+
+
+@pytest.mark.parametrize("name, job", [("test", "book"), ("publish", "publish")])
+def test_what_tests_and_publishes_the_book_installs_by_hash(name, job):
+    """Before anything else runs there, and from PyPI alone, whose files the hashes are."""
+    path = ROOT / ".github" / "workflows" / f"{name}.yml"
+    workflow = yaml.safe_load(path.read_text(encoding="utf-8"))
+    runs = [step["run"] for step in workflow["jobs"][job]["steps"] if "run" in step]
+    assert runs[0] == "make locked"
+    assert "env" not in workflow and "env" not in workflow["jobs"][job]
+    makefile = (ROOT / "Makefile").read_text(encoding="utf-8")
+    recipe = re.search(r"^locked:.*\n((?:\t.*\n)+)", makefile, re.MULTILINE)
+    assert recipe
+    for line in recipe[1].splitlines():
+        if "PIP_INSTALL" in line:
+            assert "--require-hashes" in line or "--no-deps --no-build-isolation -e ." in line
