@@ -10,8 +10,8 @@ PIP_INSTALL := pip install --quiet --disable-pip-version-check
 .DEFAULT_GOAL := help
 # PAGES: pages to open, and --shots FOLDER; LAB: options, see tests/browser/use_laboratory.mjs
 .PHONY: help book test test-oldest test-newest test-colab test-sphinx test-pages test-lab lab lint lint-js \
-	format chapters trust seeds weights learn-table picture notebooks jupyter owner lock locked pdf bench \
-	mutants profile clean
+	format chapters trust seeds weights learn-table picture notebooks jupyter owner lock locked audit pdf \
+	bench mutants profile clean
 
 help: ## list what can be made
 	@grep -E '^[a-z -]+:.*##' Makefile | sed -E 's/^([a-z -]+):.*## /  make \1\t/' | expand -t 18
@@ -92,6 +92,11 @@ locked: ## make .venv of files that have the lock's hashes, as the workflows do 
 	$(BIN)/$(PIP_INSTALL) --require-hashes -r requirements.lock
 	$(BIN)/$(PIP_INSTALL) --no-deps --no-build-isolation -e .
 	@touch $(INSTALLED)
+
+audit: ## look for known weaknesses in the versions of requirements.lock
+	$(PYTHON) -m venv _build/audit
+	_build/audit/bin/$(PIP_INSTALL) pip-audit==2.10.1
+	_build/audit/bin/pip-audit --strict --require-hashes --disable-pip -r requirements.lock
 
 # The peers have an environment of their own. Torch comes first, with the book's versions, and the
 # peers without their dependencies, so that none of them replaces it.
