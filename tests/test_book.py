@@ -119,6 +119,13 @@ def test_figures_have_alternative_text(chapter, code_cells):
             assert len(alt.split()) >= 4, f"say in words what this figure shows:\n{cell.source}"
 
 
+def test_exercises_have_a_title_a_grade_and_a_hint(chapter):
+    exercises = re.findall(r"^(:{3,})\{exercise\}\n(.*?)^\1$", chapter[0], re.MULTILINE | re.DOTALL)
+    for _, exercise in exercises:
+        assert re.search(r"^\*[^*]+\*\.? \(\*{1,3}\) ", exercise, re.MULTILINE), exercise
+        assert ":::{dropdown} Hint" in exercise, exercise
+
+
 def test_code_is_short_plain_and_checked(code_cells):
     sources = [cell.source for cell in code_cells]
     for source in sources:
