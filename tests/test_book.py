@@ -26,6 +26,7 @@ from execute import (
     repository,
     with_setup,
 )
+from folds import shortened
 from jupytext.cli import jupytext
 
 import sdelib
@@ -117,6 +118,14 @@ def test_figures_have_alternative_text(chapter, code_cells):
         if figures:
             alt = cell.metadata.get("mystnb", {}).get("image", {}).get("alt", "")
             assert len(alt.split()) >= 4, f"say in words what this figure shows:\n{cell.source}"
+
+
+def test_a_fold_says_a_whole_sentence(code_cells):
+    """What a cell asserts, in the words of its claim or of its own, is not cut in its title."""
+    for cell in code_cells:
+        claim = cell.metadata.get("claim", {}).get("says", "")
+        title = cell.metadata.get("mystnb", {}).get("code_prompt_show", claim)
+        assert shortened(title) == title, "give the cell a code_prompt_show that fits"
 
 
 def test_exercises_have_a_title_a_grade_and_a_hint(chapter):
