@@ -135,6 +135,35 @@ def test_exercises_have_a_title_a_grade_and_a_hint(chapter):
         assert ":::{dropdown} Hint" in exercise, exercise
 
 
+# Decimals that a chapter's prose has from elsewhere than its code, and whence.
+FROM_ELSEWHERE = {
+    "03_reverse_sde": {"0.289": "half of Euler's constant", "0.001": "t_min, 1e-3 in the code"},
+    "04_predictor_corrector": {"0.00001": "t_min, 1e-5 in the code"},
+    "05_probability_flow": {"99.98": "per cent, twice the 0.4999 of the code"},
+    "07_gaussian_mixture": {"0.9999": "the paper's, App. H.1"},
+    "10_how_good_is_sampling": {
+        "2.3": "the tenth root of VE's range of noise",
+        "0.82": "the maximum of 2 (1 - exp(-T))^2 / T",
+        **dict.fromkeys(("3.06", "3.21", "3.23", "3.24", "3.59", "10.5", "20.4"), "Table 1"),
+    },
+}
+
+
+def test_no_result_is_typed_into_prose(chapter, code_cells, request):
+    """A decimal in a sentence is a setting, which stands in the code, or is known from elsewhere:
+    a result comes from the run, and would go stale.
+    """
+    code = "\n".join(cell.source for cell in code_cells)
+    known = FROM_ELSEWHERE.get(request.node.callspec.params["chapter"].name, {})
+    for cell in chapter[1].cells:
+        if cell.cell_type == "markdown":
+            prose = re.sub(r"`[^`]*`|\$\$.*?\$\$", "", cell.source, flags=re.DOTALL)
+            prose = re.sub(r"\b(Sec\.|Section|Sections|step)\s[\d.]+\d", "", prose)
+            decimals = re.findall(r"(?<![\w.])\d+\.\d+(?![\w.]*\d)", prose)
+            typed = [number for number in decimals if number not in code and number not in known]
+            assert not typed, f"let a cell print {typed}, or glue it:\n{cell.source}"
+
+
 def test_code_is_short_plain_and_checked(code_cells):
     sources = [cell.source for cell in code_cells]
     for source in sources:
