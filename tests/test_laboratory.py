@@ -4,7 +4,9 @@ import json
 import re
 from contextlib import redirect_stdout
 from functools import partial
+from inspect import signature
 from io import StringIO
+from pathlib import Path
 
 import laboratory
 import pytest
@@ -12,6 +14,7 @@ import torch
 from test_wrong_formulas import plus_for_minus
 
 from sdelib import metrics, samplers, steps
+from sdelib.data import smile
 from sdelib.sde import VPSDE
 
 
@@ -32,6 +35,16 @@ def differing(stored: list[dict], now: list[dict]) -> list[str]:
 
 def test_the_face_is_the_network_that_ships():
     assert laboratory.FACE.read_text(encoding="utf-8") == laboratory.as_script("smile", "face")
+
+
+def test_the_page_says_how_large_and_how_thin_things_are():
+    book = Path(__file__).resolve().parents[1] / "book"
+    page = " ".join((book / "laboratory.md").read_text(encoding="utf-8").split())
+    script = laboratory.as_script("digits", "digits_weights")
+    assert f"Its weights ({len(script) / 1e6:.1f} MB) come" in page
+    run = (book / "_static" / "lab" / "run.js").read_text(encoding="utf-8")
+    shown = re.search(r"FACE = {.*\bstd: ([\d.]+) }", run)[1]
+    assert f"of noise {signature(smile).parameters['noise'].default} instead of {shown}" in page
 
 
 def test_what_the_page_is_held_to_is_the_library(stored):
