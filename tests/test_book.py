@@ -265,6 +265,7 @@ def test_ledger_is_current_and_its_claims_are_asserted(code_cells):
 def test_the_first_page_shows_the_chapters_as_they_are():
     assert CARDS.read_text(encoding="utf-8") == cards(), "the chapters changed: run `make chapters`"
     assert FILM.read_text(encoding="utf-8") == film(), "the film changed: run `make chapters`"
+    assert len(re.findall(r"^\*.* minutes\.", cards(), re.MULTILINE)) == len(CHAPTERS)
 
 
 @pytest.mark.parametrize("chapter", seeds.N_SEEDS)

@@ -163,7 +163,7 @@ def cards() -> str:
         words = "\n\n".join(cell.source for cell in nb.cells if cell.cell_type == "markdown")
         title = re.search(r"^# (.*)$", words, re.MULTILINE)[1]
         question = words[words.index(title) + len(title) :].strip().split("\n\n")[0]
-        takes = re.search(r"^\*(\w+ minutes)\.(?: (Before: .*?)\.)? ", words, re.MULTILINE)
+        takes = re.search(r"^\*([\w-]+ minutes)\.(?: (Before: .*?)\.)? ", words, re.MULTILINE)
         lines += [f":::{{grid-item-card}} {title}", f":link: {path.stem}", ":link-type: doc"]
         if found := first_picture(nb):
             lines += [f":img-top: _static/cards/{path.stem[:2]}.png", f":img-alt: {found[1]}"]
