@@ -2,7 +2,7 @@
 // stumble over: a request that leaves the machine, a console error, mathematics left unrendered or in error, an image that
 // is missing or has no alternative text, a page that scrolls sideways, whatever axe finds, a formula that stops the Tab
 // key, a film that does not play, a switch that does not open the folds, a script that is not the book's and runs; and a
-// chapter that is too long: see LIMITS.
+// chapter that is too long (see LIMITS), or whose code or prints are cut.
 //
 //   make test-pages                                        after `make book`; it needs npm and chromium
 //   make test-pages PAGES="--shots FOLDER 07_gaussian_mixture"
@@ -87,6 +87,14 @@ function measure() {
   const stops = [0, ...pictures, height / 900];
   const gap = Math.max(...stops.slice(1).map((y, i) => y - stops[i]));
   return { screens: height / 900, words, first: pictures[0] ?? Infinity, gap };
+}
+
+function cut() {
+  // code and prints in view that a reader would have to scroll sideways
+  return [...document.querySelectorAll('article pre')]
+    .filter((el) => !el.closest('details:not([open]) > :not(summary), .toggle-hidden') && el.checkVisibility())
+    .filter((el) => el.scrollWidth > el.clientWidth + 1)
+    .map((el) => `cut at the right, ${el.scrollWidth} px in ${el.clientWidth}: ${el.textContent.trim().slice(0, 60)}`);
 }
 
 async function formulasAmongStops(page) {
@@ -182,6 +190,7 @@ for (const file of pages) {
           const measured = await page.evaluate(measure);
           for (const [what, limit] of Object.entries(LIMITS))
             if (measured[what] > limit) found.push(`${what}: ${measured[what].toFixed(1)}, at most ${limit}`);
+          found.push(...(await page.evaluate(cut)));
         }
         const formulas = await formulasAmongStops(page);
         if (formulas) found.push(`the Tab key stops at ${formulas} formulas`);
