@@ -202,6 +202,7 @@ class Player:
         extent: Points from ``-extent`` to ``extent`` are shown, in both directions.
         choice: The name of what the labels are values of.
         colours: Of the series' points.
+        clock: What the times count, for instance ``"step"``.
 
     Raises:
         ValueError: if the frames and times are not of one number.
@@ -216,13 +217,14 @@ class Player:
         extent: float = 3.0,
         choice: str = "process",
         colours: tuple[str, ...] = (ORANGE, BLUE, GREEN),
+        clock: str = "t",
     ):
         require_shape("times", times, "F")
         for label, frames in series.items():
             require_tensor(f"series[{label!r}]", frames)
             require_shape(f"series[{label!r}]", frames, len(times), "n", "2 or width")
         self.series, self.times, self.caption, self.alt = series, times, caption, alt
-        self.extent, self.choice, self.colours = extent, choice, colours
+        self.extent, self.choice, self.colours, self.clock = extent, choice, colours, clock
 
     def _is_points(self, frames: Tensor) -> bool:
         return frames.shape[2] == 2
@@ -248,6 +250,8 @@ class Player:
                 for (label, frames), colour in zip(self.series.items(), self.colours)
             ],
         }
+        if self.clock != "t":
+            data["clock"] = self.clock
         page = (
             f'<figure class="player" data-player="{html.escape(json.dumps(data))}">'
             f'<img src="data:image/png;base64,{picture}" alt="{html.escape(self.alt)}">'
@@ -258,15 +262,21 @@ class Player:
     def _still(self, n_frames: int = 5) -> str:
         """The picture of some frames as base64."""
         label, frames = next(iter(self.series.items()))
-        fig, axes = plt.subplots(1, n_frames, figsize=(7, 1.6))
+        _, height, width = frames.shape
+        if not self._is_points(frames) and width > 2 * height:
+            fig, axes = plt.subplots(n_frames, 1, figsize=(4, 5))
+        else:
+            fig, axes = plt.subplots(1, n_frames, figsize=(7, 1.6))
         for ax, i in zip(axes, torch.linspace(0, len(frames) - 1, n_frames).round().int().tolist()):
             if self._is_points(frames):
                 x, y = frames[i].T.numpy()
                 ax.plot(x, y, ".", markersize=1.2, markeredgewidth=0, color=self.colours[0])
                 ax.set(xlim=(-self.extent, self.extent), ylim=(-self.extent, self.extent))
             else:
-                ax.imshow(frames[i].numpy(), cmap="gray_r", vmin=0, vmax=1)
-            ax.set(title=f"$t = {self.times[i]:.2g}$", aspect="equal")
+                ax.imshow(frames[i].numpy(), cmap="gray_r", vmin=0, vmax=1, origin="upper")
+            now = self.times[i].item()
+            title = f"$t = {now:.2g}$" if self.clock == "t" else f"{self.clock} {now:g}"
+            ax.set(title=title, aspect="equal")
             ax.axis("off")
         file = io.BytesIO()
         fig.savefig(file, format="png", metadata={"Software": None})

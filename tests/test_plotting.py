@@ -4,6 +4,8 @@ import ast
 import base64
 import functools
 import html
+import io
+import itertools
 import json
 import math
 import re
@@ -213,3 +215,23 @@ def test_a_film_of_pictures_holds_its_frames():
 def test_a_film_needs_a_time_for_each_frame():
     with pytest.raises(ValueError, match="series"):
         Player({"a": torch.zeros(3, 5, 2)}, torch.zeros(2), "words", "points")
+
+
+def test_a_still_of_wide_pictures_stacks_them_upright():
+    """As in the player, the first row is the upper one, whatever the style says of images."""
+    wide = torch.zeros(5, 4, 16)
+    wide[:, :2] = 1  # ink above
+    film = Player({"a": wide}, torch.linspace(1, 0, 5), "words", "some squares")
+    with plt.rc_context({"image.origin": "lower", "figure.facecolor": "none"}):
+        page = film._repr_mimebundle_()["text/html"]
+    picture = re.search(r'data:image/png;base64,([^"]*)', page)[1]
+    pixels = torch.as_tensor(plt.imread(io.BytesIO(base64.b64decode(picture)), "png"))
+    column = pixels[:, pixels.shape[1] // 4]  # beside the titles
+    dark = [bool(pixel[0] < 0.5) for pixel in column if pixel[3] > 0.99]
+    assert [key for key, _ in itertools.groupby(dark)] == [True, False] * 5
+
+
+def test_a_film_says_what_its_times_count():
+    points, steps = torch.zeros(2, 5, 2), torch.tensor([0, 300])
+    page = Player({"a": points}, steps, "words", "points", clock="step")._repr_mimebundle_()
+    assert film(page["text/html"])[0]["clock"] == "step"

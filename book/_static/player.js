@@ -2,7 +2,8 @@
    It plays while it is on screen, and by itself only where the reader's system allows motion. */
 (() => {
   const still = matchMedia('(prefers-reduced-motion: reduce)');
-  const FRAME = 70; // milliseconds
+  const FRAME = 70, // milliseconds, or more,
+    FILM = 3000; // as a film lasts as long as this
 
   function decoded(text) {
     const raw = atob(text);
@@ -20,6 +21,7 @@
     const film = JSON.parse(root.dataset.player);
     const picture = root.querySelector('img');
     const [count, rows, columns] = film.shape;
+    const pace = Math.max(FRAME, FILM / count);
     const points = film.kind === 'points';
     film.series.forEach((s) => {
       s.bytes = decoded(s.frames);
@@ -30,12 +32,13 @@
       wanted = !still.matches;
 
     const canvas = control('canvas', { width: 680, height: points ? 680 : Math.round((680 * rows) / columns) });
+    if (!points && columns > 2 * rows) canvas.className = 'wide';
     canvas.setAttribute('role', 'img');
     canvas.setAttribute('aria-label', picture.alt);
     const ink = canvas.getContext('2d');
     const play = control('button', { type: 'button' });
     const slider = control('input', { type: 'range', min: 0, max: count - 1, value: still.matches ? count - 1 : 0 });
-    const clock = control('label', {}, 'time ');
+    const clock = control('label', {}, film.clock ? `${film.clock} ` : 'time ');
     clock.append(slider);
     const bar = control('div', { className: 'player-bar' });
     bar.append(play, clock);
@@ -87,7 +90,8 @@
             ink.fillRect(Math.floor(c * side), Math.floor(r * side), Math.ceil(side), Math.ceil(side));
           }
       }
-      const now = `t = ${film.times[frame].toFixed(3)}`;
+      const time = film.times[frame];
+      const now = film.clock ? `${film.clock} ${time}` : `t = ${time.toFixed(3)}`;
       ink.fillStyle = getComputedStyle(root).color;
       ink.font = '26px sans-serif';
       if (points) ink.fillText(now, 16, canvas.height - 18);
@@ -101,7 +105,7 @@
     function settle() {
       // what runs follows from what is wanted and what is seen
       const on = wanted && seen;
-      if (on && !timer) timer = setInterval(tick, FRAME);
+      if (on && !timer) timer = setInterval(tick, pace);
       if (!on && timer) {
         clearInterval(timer);
         timer = 0;
