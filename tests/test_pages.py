@@ -2,6 +2,7 @@
 
 import base64
 import hashlib
+import itertools
 import re
 from types import SimpleNamespace
 
@@ -139,3 +140,36 @@ def test_a_link_opens_the_laboratory_at_its_setting():
     assert link["refuri"] == "laboratory.html?n=9&a.eta=0"
     with pytest.raises(ValueError, match="a link must be words <address>, got a face"):
         pages.laboratory("lab", "", "a face", 1, None)
+
+
+def luminance(colour):
+    """Relative luminance of `#rrggbb`, by WCAG 2."""
+    parts = [int(colour[i : i + 2], 16) / 255 for i in (1, 3, 5)]
+    linear = [p / 12.92 if p <= 0.03928 else ((p + 0.055) / 1.055) ** 2.4 for p in parts]
+    return 0.2126 * linear[0] + 0.7152 * linear[1] + 0.0722 * linear[2]
+
+
+def test_terms_have_the_drawings_colours_and_can_be_read():
+    """A formula names the colour of the light page; the stylesheet knows it on the dark one."""
+    style = (BOOK / "_static" / "book.css").read_text(encoding="utf-8")
+    rules = (
+        re.search(rf"^{on} {{( --data.*)}}$", style, re.M)[1] for on in (":root", "html.*dark.*")
+    )
+    light, dark = (dict(re.findall(r"--(\w+): (#\w{6});", rule)) for rule in rules)
+    assert light.keys() == dark.keys()
+    for colours, grounds in (  # of pages, tables' rows, and the tint of a theorem
+        (light, ("#ffffff", "#f3f4f5", "#ecf3ff")),
+        (dark, ("#121212", "#222832", "#29313d")),
+    ):
+        for colour, ground in itertools.product(colours.values(), grounds):
+            low, high = sorted((luminance(colour), luminance(ground)))
+            assert (high + 0.05) / (low + 0.05) >= 4.5, (colour, ground)
+    pages_of_words = BOOK.glob("*.md")
+    named = {
+        c for p in pages_of_words for c in re.findall(r"\\color\{(.*?)\}", p.read_text("utf-8"))
+    }
+    names = {value: name for name, value in light.items()}
+    assert named == {light["drift"], light["score"], light["noise"]}
+    for colour in named:
+        rgb = ", ".join(str(int(colour[i : i + 2], 16)) for i in (1, 3, 5))
+        assert f'[style*="rgb({rgb})"] {{ color: var(--{names[colour]}) !important; }}' in style
