@@ -173,3 +173,14 @@ def test_terms_have_the_drawings_colours_and_can_be_read():
     for colour in named:
         rgb = ", ".join(str(int(colour[i : i + 2], 16)) for i in (1, 3, 5))
         assert f'[style*="rgb({rgb})"] {{ color: var(--{names[colour]}) !important; }}' in style
+
+
+def test_a_drawing_says_in_words_what_it_shows():
+    drawings = [p for p in BOOK.glob("_*.html") if "<svg" in p.read_text("utf-8")]
+    assert drawings
+    for path in drawings:
+        drawing = path.read_text("utf-8")
+        name, says = re.search(r'<title id="([\w-]+)">(.*?)</title>', drawing).groups()
+        assert f'aria-labelledby="{name}"' in drawing and len(says.split()) > 20
+        shown = re.sub("<title.*?</title>", "", drawing)
+        assert not re.findall(r"#\w{3,6}\b|rgb\(", shown), "colours are the stylesheet's"

@@ -136,6 +136,13 @@ SOURCES = {"a2020": ("Ann and Bo", "2020", "u"), "b2021": ("Cy et al.", "2021", 
             ":::{admonition} More\n:class: tip dropdown\n\nText\n:::",
             "<details><summary>More</summary>\n\nText\n\n</details>",
         ),
+        (
+            "```{raw} html\n:file: _guidance.html\n```",
+            "*Drawn on the [page](page.html).* Three arrows start from one noisy state. The score "
+            "points towards all data, the score given y towards the class. Guidance goes from the "
+            "tip of the first to the tip of the second, which is the scale 1, and with a larger "
+            "scale beyond it.",
+        ),
         ("```python\n{eq}`eq-one`\n```", "```python\n{eq}`eq-one`\n```"),
         ("(ch-one)=\n# Title\n<!-- fold: more -->\n\nText", "# Title\n\nText"),
     ],

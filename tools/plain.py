@@ -3,13 +3,15 @@
     python tools/plain.py [--revision COMMIT] [FOLDER]      or `make notebooks`
 
 Numbers of equations, theorems, figures and exercises are those of the rendered page, references
-become links to it, citations become author and year, solutions fold, films become stills. Code and
-outputs stay as they are. `--revision` pins the version that the set-up cell fetches.
+become links to it, citations become author and year, solutions fold, films become stills, drawings
+words. Code and outputs stay as they are. `--revision` pins the version that the set-up cell
+fetches.
 """
 
 from __future__ import annotations
 
 import argparse
+import html
 import re
 from collections import Counter
 from pathlib import Path
@@ -187,6 +189,10 @@ class Plain:
             return f"**{self.words(title) or kind.capitalize()}.** {inside}"
         if kind == "math":
             return f"$$\n{body}\n$$"
+        if kind == "raw":  # a drawing, which carries its own words
+            drawing = (BOOK / options["file"]).read_text(encoding="utf-8")
+            says = html.unescape(re.search(r"<title\b[^>]*>(.*?)</title>", drawing)[1])
+            return f"*Drawn on the [page]({self.page}).* {says}"
         raise ValueError(
             f"no plain form of the directive {kind!r} is known; add it to tools/plain.py"
         )

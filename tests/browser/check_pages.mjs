@@ -52,6 +52,11 @@ function inspect() {
     const label = (15 * img.getBoundingClientRect().width) / img.naturalWidth;
     if (img.checkVisibility() && label < 8.9) found.push(`labels of ${label.toFixed(1)} px: ${img.alt.slice(0, 40)}`);
   }
+  for (const el of article.querySelectorAll('.schematic text, .schematic tspan')) {
+    const { width } = el.ownerSVGElement.getBoundingClientRect();
+    const size = (parseFloat(getComputedStyle(el).fontSize) * width) / el.ownerSVGElement.viewBox.baseVal.width;
+    if (el.checkVisibility() && size < 8.9) found.push(`drawn words of ${size.toFixed(1)} px: ${text(el)}`);
+  }
   for (const el of article.querySelectorAll('.system-message, .problematic'))
     found.push(`problem in the page: ${text(el)}`);
   const [page, view] = [document.documentElement.scrollWidth, document.documentElement.clientWidth];
