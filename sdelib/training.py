@@ -17,6 +17,7 @@ import json
 import math
 import os
 import secrets
+import shutil
 import time
 import warnings
 from collections.abc import Callable, Mapping, Sequence
@@ -653,6 +654,8 @@ def _replace(path: Path, data: bytes) -> None:
             file.write(data)
             file.flush()
             os.fsync(file.fileno())  # or the name might reach the disk first
+        with suppress(FileNotFoundError):  # there is no old file
+            shutil.copymode(path, beside)
         os.replace(beside, path)
     finally:
         beside.unlink(missing_ok=True)

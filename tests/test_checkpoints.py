@@ -4,6 +4,8 @@ import functools
 import math
 import os
 import pickle
+import random
+import signal
 import subprocess
 import sys
 import threading
@@ -363,6 +365,21 @@ def test_files_damaged_or_of_others_are_refused_by_name_and_none_is_executed(
     assert path.read_bytes() == before and not Path("executed").exists()
 
 
+def test_a_file_with_one_bit_flipped_is_refused_wherever_it_lies(path):
+    run(path)
+    data, draws = path.read_bytes(), random.Random(0)
+    header = 8 + int.from_bytes(data[:8], "little")
+    places = [draws.randrange(8 * header) for _ in range(60)]
+    for place in places + [draws.randrange(8 * header, 8 * len(data)) for _ in range(60)]:
+        damaged = bytearray(data)
+        damaged[place // 8] ^= 1 << place % 8
+        path.write_bytes(damaged)
+        with pytest.raises(ValueError, match="path must be a whole file"):
+            Checkpoint(path)._read()
+    path.write_bytes(data)
+    Checkpoint(path)._read()
+
+
 # What is noticed before the first step
 
 
@@ -451,6 +468,14 @@ def test_a_link_is_followed(tmp_path):
     assert same(run(link), uninterrupted()) and link.is_symlink()
 
 
+@pytest.mark.skipif(os.name == "nt", reason="this system has other permissions")
+def test_who_may_read_and_write_the_file_stays_as_it_was_set(path):
+    cut(path, 20)
+    path.chmod(0o620)
+    run(path)
+    assert path.stat().st_mode & 0o777 == 0o620
+
+
 @pytest.mark.parametrize("function", ["fsync", "replace"])
 def test_a_writing_that_fails_leaves_the_old_file(function, path, monkeypatch):
     cut(path, 20)
@@ -465,6 +490,39 @@ def test_a_writing_that_fails_leaves_the_old_file(function, path, monkeypatch):
     assert path.read_bytes() == before and list(path.parent.iterdir()) == [path]
     with pytest.raises(OSError, match="no space left"):  # before the first step of a new run
         fit(Net(), never, 5, progress=False, checkpoint=Checkpoint(path.with_name("new")))
+
+
+@pytest.mark.skipif(os.name == "nt", reason="this system has no such limit")
+def test_a_disk_that_fills_in_the_midst_of_writing_leaves_the_old_file(path):
+    import resource
+
+    cut(path, 20)
+    before, limits = path.read_bytes(), resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (len(before) // 2, limits[1]))
+    try:
+        with pytest.raises(OSError, match="File too large"):
+            run(path)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    assert path.read_bytes() == before and list(path.parent.iterdir()) == [path]
+    assert same(run(path), uninterrupted())
+
+
+def test_a_write_takes_time_in_proportion_to_the_history(path):
+    # 10 times the losses take about 10 times as long on a processor; a square would be 100 times
+    def seconds(n):
+        net = nn.ParameterList([torch.zeros(())])
+        progress = training.Run(net, [], [], 0.0, None, [torch.zeros(())] * n)
+        training._STARTS[net] = ""
+        checkpoint, taken = Checkpoint(path), []
+        for _ in range(3):
+            begun = time.process_time()
+            checkpoint.write(progress)
+            taken.append(time.process_time() - begun)
+        return min(taken), path.stat().st_size
+
+    (short, small), (long, large) = seconds(10_000), seconds(100_000)
+    assert long < 40 * short and large - small == 90_000 * 8
 
 
 def test_what_killed_writings_left_is_removed_when_it_is_old(path):
@@ -539,3 +597,54 @@ def test_two_threads_write_under_names_of_their_own(path):
     while any(thread.is_alive() for thread in threads):
         assert not path.exists() or path.read_bytes() in states
     assert not failed and list(path.parent.iterdir()) == [path]
+
+
+# Killed at any moment
+
+
+def killed(action, after_lines=None, after_bytes=None):
+    """Whether ``action`` in a fork of this process was killed.
+
+    At a line of the module, by its count, or by the system, when a file has grown to so many bytes.
+    """
+    pid = os.fork()
+    if pid:
+        return os.WIFSIGNALED(os.waitpid(pid, 0)[1])
+    try:
+        if after_bytes is not None:
+            import resource  # not on Windows
+
+            signal.signal(signal.SIGXFSZ, signal.SIG_DFL)
+            resource.setrlimit(resource.RLIMIT_FSIZE, (after_bytes, resource.RLIM_INFINITY))
+        left = [after_lines or math.inf]
+
+        def follow(frame, event, _):
+            if frame.f_code.co_filename != training.__file__:
+                return None
+            left[0] -= 1
+            if left[0] < 0:
+                os.kill(os.getpid(), signal.SIGKILL)
+            return follow
+
+        sys.settrace(follow)
+        action()
+        os._exit(0)
+    finally:
+        os._exit(1)
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="this system cannot fork")
+def test_a_run_killed_twenty_times_loses_no_step_on_disk_and_ends_byte_for_byte_alike(path):
+    # Ten times at a line, and each time again in the midst of the next writing
+    draws, how, whole = random.Random(0), {"every": 1, "n_steps": 40}, path.with_name("whole")
+    run(whole, **how)
+    size, done = whole.stat().st_size, 0
+    for _ in range(10):
+        assert killed(lambda: run(path, **how), after_lines=draws.randrange(300, 3000))
+        assert killed(lambda: run(path, **how), after_bytes=draws.randrange(size // 2))
+        found = steps_in(path) if path.exists() else 0
+        assert done <= found < 40
+        done = found
+    assert len(list(path.parent.glob(".*.tmp"))) >= 10  # what writings cut short have left
+    run(path, **how)
+    assert path.read_bytes() == whole.read_bytes() and done > 10
