@@ -11,7 +11,7 @@ PIP_INSTALL := pip install --quiet --disable-pip-version-check
 # PAGES: pages to open, and --shots FOLDER; LAB: options, see tests/browser/use_laboratory.mjs
 .PHONY: help book test test-oldest test-newest test-colab test-sphinx test-pages test-lab lab lint lint-js \
 	format chapters trust seeds weights learn-table picture notebooks jupyter owner lock locked audit pdf \
-	bench mutants profile clean
+	bench bad-calls mutants profile clean
 
 help: ## list what can be made
 	@grep -E '^[a-z -]+:.*##' Makefile | sed -E 's/^([a-z -]+):.*## /  make \1\t/' | expand -t 18

@@ -166,7 +166,7 @@ def test_terms_have_the_drawings_colours_and_can_be_read():
             assert (high + 0.05) / (low + 0.05) >= 4.5, (colour, ground)
     pages_of_words = BOOK.glob("*.md")
     named = {
-        c for p in pages_of_words for c in re.findall(r"\\color\{(.*?)\}", p.read_text("utf-8"))
+        c for p in pages_of_words for c in re.findall(r"\\color\{(.*?)\}", p.read_text(encoding="utf-8"))
     }
     names = {value: name for name, value in light.items()}
     assert named == {light["drift"], light["score"], light["noise"]}
@@ -176,10 +176,10 @@ def test_terms_have_the_drawings_colours_and_can_be_read():
 
 
 def test_a_drawing_says_in_words_what_it_shows():
-    drawings = [p for p in BOOK.glob("_*.html") if "<svg" in p.read_text("utf-8")]
+    drawings = [p for p in BOOK.glob("_*.html") if "<svg" in p.read_text(encoding="utf-8")]
     assert drawings
     for path in drawings:
-        drawing = path.read_text("utf-8")
+        drawing = path.read_text(encoding="utf-8")
         name, says = re.search(r'<title id="([\w-]+)">(.*?)</title>', drawing).groups()
         assert f'aria-labelledby="{name}"' in drawing and len(says.split()) > 20
         shown = re.sub("<title.*?</title>", "", drawing)

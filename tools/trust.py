@@ -42,6 +42,8 @@ def rows() -> list[tuple[str, str, str]]:
     golden = json.loads(
         (ROOT / "tests" / "browser" / "lab_golden.json").read_text(encoding="utf-8")
     )
+    oracles = json.loads((ROOT / "tests" / "oracles.json").read_text(encoding="utf-8"))
+    others = ", ".join(v for v in oracles["versions"] if v != "score_sde_pytorch")
     bench = json.loads((ROOT / "benchmarks" / "results.json").read_text(encoding="utf-8"))
     peers = ", ".join(f"{name} {v}" for name, v in bench["versions"].items() if name != "torch")
     return [
@@ -69,6 +71,11 @@ def rows() -> list[tuple[str, str, str]]:
             "values of the library that the laboratory repeats in a browser, to 1e-5",
             f"{len(golden)} cases",
             f"{EVERY_RUN} for the library, at `make test-lab` for the page",
+        ),
+        (
+            "steps, walks, kernels and densities compared with what other people's code gave",
+            f"{len(oracles['rows'])} cases, of the paper's authors and of {others}",
+            EVERY_RUN,
         ),
         (
             "the same work by other people's code: {doc}`benchmarks`",
