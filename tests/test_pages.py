@@ -166,7 +166,9 @@ def test_terms_have_the_drawings_colours_and_can_be_read():
             assert (high + 0.05) / (low + 0.05) >= 4.5, (colour, ground)
     pages_of_words = BOOK.glob("*.md")
     named = {
-        c for p in pages_of_words for c in re.findall(r"\\color\{(.*?)\}", p.read_text(encoding="utf-8"))
+        c
+        for p in pages_of_words
+        for c in re.findall(r"\\color\{(.*?)\}", p.read_text(encoding="utf-8"))
     }
     names = {value: name for name, value in light.items()}
     assert named == {light["drift"], light["score"], light["noise"]}

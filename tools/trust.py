@@ -53,12 +53,14 @@ def rows() -> list[tuple[str, str, str]]:
             EVERY_RUN,
         ),
         (
-            "claims of the literature and of this book that a cell asserts: {ref}`the ledger <ledger>`",
+            "claims of the literature and of this book that a cell asserts: "
+            "{ref}`the ledger <ledger>`",
             ", ".join(f"{n} {verdict}" for verdict, n in verdicts.most_common()),
             EVERY_RUN,
         ),
         (
-            "labelled equations with a test or cell that fails if they are wrong: {ref}`the ledger <ledger>`",
+            "labelled equations with a test or cell that fails if they are wrong: "
+            "{ref}`the ledger <ledger>`",
             f"{said['checked']} of {said['equations']}",
             EVERY_RUN,
         ),
