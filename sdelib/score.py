@@ -11,7 +11,6 @@ from ._checks import (
     guard,
     require,
     require_like,
-    require_shape,
     require_tensor,
     require_times,
     require_type,
@@ -74,7 +73,8 @@ def grad_log(log_prob: Callable[[Tensor, Tensor], Tensor]) -> Score:
     instance), the score can be differentiated in its turn.
 
     Raises:
-        ValueError: if ``log_prob(x, t)`` is not differentiable in ``x``.
+        ValueError: if ``log_prob(x, t)`` is not one number for each state, or not differentiable
+            in ``x``.
     """
 
     def score(x: Tensor, t: Tensor) -> Tensor:
@@ -83,7 +83,8 @@ def grad_log(log_prob: Callable[[Tensor, Tensor], Tensor]) -> Score:
             x = x if twice else x.detach().requires_grad_()
             out = log_prob(x, t)
             require_tensor("log_prob(x, t)", out)
-            require_shape("log_prob(x, t)", out, *x.shape[:1])
+            each = out.shape[:1] == x.shape[:1] and out.numel() == len(x)  # (B, 1) is as good
+            require(each, "log_prob(x, t)", f"shape {tuple(out.shape)}", "one number for each x")
             require_graph("log_prob(x, t)", out, x)
             return torch.autograd.grad(out.sum(), x, create_graph=twice)[0]
 

@@ -25,6 +25,18 @@ def test_a_constant_factor_of_the_density_does_not_matter(sde, target):
     assert_close(grad_log(unnormalised)(x, t), exact_score(sde, target)(x, t))
 
 
+def test_a_log_density_has_one_number_for_each_state():
+    x, t = torch.randn(3, 2), torch.tensor(0.5)
+
+    def score(shaped):
+        return grad_log(lambda x, t: shaped(-(x**2).sum(1) / 2))(x, t)
+
+    assert_close(score(lambda values: values[:, None]), -x)  # as of gather
+    for shaped in (lambda values: values[None], torch.sum, lambda values: values[:, None] + x):
+        with pytest.raises(ValueError, match=r"log_prob\(x, t\) must be one number for each x"):
+            score(shaped)
+
+
 def test_a_score_by_differentiation_can_be_differentiated_again(sde, target):
     # Its Jacobian is the Hessian of log p, as that of the closed form is; without a graph outside,
     # none is built inside
