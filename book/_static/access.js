@@ -3,15 +3,18 @@ document.addEventListener('DOMContentLoaded', () => {
   const all = (selector, act) => document.querySelectorAll(selector).forEach(act);
   // a name that leaves out the visible words; the words themselves are the better name
   all('.search-button-field', (e) => e.removeAttribute('aria-label'));
-  addEventListener('load', () =>
-    all('.theme-switch-button svg', (e) => {
-      // the button has a name already
-      e.querySelector('title')?.remove();
-      e.removeAttribute('role');
-      e.removeAttribute('aria-labelledby');
-      e.setAttribute('aria-hidden', 'true');
-    }),
-  );
+  all('.theme-switch-button', (button) => {
+    // it has a name already, and its icons become drawings with names of their own, some time after the page has loaded
+    const hide = () =>
+      button.querySelectorAll('svg').forEach((e) => {
+        e.querySelector('title')?.remove();
+        e.removeAttribute('role');
+        e.removeAttribute('aria-labelledby');
+        e.setAttribute('aria-hidden', 'true');
+      });
+    hide();
+    new MutationObserver(hide).observe(button, { childList: true });
+  });
   all('.sidebar-primary-items__start', (e) => {
     e.setAttribute('role', 'navigation');
     e.setAttribute('aria-label', 'Book');
