@@ -257,6 +257,7 @@ def _held(
         return out
 
     vars(held)["seen"] = seen
+    vars(function)["is_within"] = True
     return held
 
 
@@ -322,13 +323,16 @@ def leads_down(path: list[Any], name: str) -> list[Any]:
     return path
 
 
-def bare(function: Callable[..., Any], otherwise: Callable[..., Any]) -> Callable[..., Any]:
+def bare(function: Any, otherwise: Callable[..., Any]) -> Callable[..., Any]:
     """What :func:`guard` has wrapped, for a loop, or ``otherwise(function)`` if it has not.
 
     What a ``partial`` binds is looked at now.
     """
-    if isinstance(function, partial):
-        seen = getattr(function.func, "seen", lambda args, kwargs: (args, kwargs))
-        args, kwargs = seen(function.args, function.keywords)
-        return partial(bare(function.func, otherwise), *args, **kwargs)
-    return vars(function)["__wrapped__"] if hasattr(function, "seen") else otherwise(function)
+    inner: Any = function.func if isinstance(function, partial) else function
+    if hasattr(inner, "seen"):
+        within = vars(inner)["__wrapped__"]
+        if inner is function:
+            return within
+        args, kwargs = inner.seen(function.args, function.keywords)
+        return partial(within, *args, **kwargs)
+    return function if hasattr(inner, "is_within") else otherwise(function)

@@ -27,7 +27,7 @@ from sdelib.samplers import (
     walk,
 )
 from sdelib.score import denoise, exact_score, grad_log, reverse_drift
-from sdelib.sde import VESDE, VPSDE, CosineSDE, FlowSDE, SubVPSDE, transition
+from sdelib.sde import VESDE, VPSDE, CosineSDE, FlowSDE, SubVPSDE, randn_like, transition
 from sdelib.steps import (
     ancestral,
     ancestral_2s,
@@ -504,6 +504,19 @@ def test_a_partial_of_noise_keeps_its_noise(target):
     deck = deck_mixture()
     laws = [sampler_law(exact_score(sde, deck), sde, s, 20) for s in (quiet, walk(mean_step))]
     assert laws[0].wasserstein(deck) == laws[1].wasserstein(deck)
+
+
+@pytest.mark.parametrize("of_ones_own", [False, True])
+def test_noise_may_have_arguments_bound(of_ones_own):
+    draw = (lambda x, generator: randn_like(x, generator)) if of_ones_own else randn_like
+    x, ts = torch.ones(3, 2), torch.tensor([0.9, 0.5, 0.1])
+
+    def end(noise):
+        return list(reverse(lambda x, t: -x, VPSDE(), x, ts, walk(euler_maruyama), noise))[-1]
+
+    bound = end(partial(draw, generator=torch.Generator().manual_seed(0)))
+    again = torch.Generator().manual_seed(0)
+    assert_close(bound, end(lambda x: randn_like(x, again)))
 
 
 def test_arithmetic_in_place_has_the_same_samples_and_the_same_law():
