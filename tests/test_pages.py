@@ -6,10 +6,12 @@ import itertools
 import re
 from types import SimpleNamespace
 
+import numpy as np
 import pages
 import pytest
 import yaml
 from execute import BOOK
+from PIL import Image
 
 COLAB = "https://colab.research.google.com/github/{}/book/blob/main/book/03_x.ipynb"
 
@@ -126,6 +128,26 @@ def test_a_page_runs_no_script_but_the_books(tmp_path):
         page.replace(f'\n<meta http-equiv="Content-Security-Policy" content="{written}"/>', "")
         == PAGE
     )
+
+
+def test_pictures_keep_their_pixels_in_fewer_bytes(tmp_path):
+    app = SimpleNamespace(builder=SimpleNamespace(name="html"), outdir=tmp_path)
+    (tmp_path / "_images").mkdir()
+    (tmp_path / "book").mkdir()
+    shade = np.linspace(0, 255, 60 * 200).reshape(60, 200)
+    pixels = np.stack([59 + 0 * shade, 130 + 0 * shade, 196 + 0 * shade, shade], 2).astype("uint8")
+    Image.fromarray(pixels).save(tmp_path / "_images" / "shade.png")
+    bytes_before = (tmp_path / "_images" / "shade.png").stat().st_size
+    page = tmp_path / "book" / "page.html"
+    page.write_text('<img src="../_images/shade.png"> _images/shade.png', "utf-8")
+    for _ in range(2):  # a page that was not written anew keeps what it has
+        pages.lighten_pictures(app, None)
+        assert page.read_text("utf-8") == '<img src="../_images/shade.webp"> _images/shade.png'
+    (path,) = (tmp_path / "_images").iterdir()
+    assert path.name == "shade.webp" and path.stat().st_size < bytes_before
+    seen = pixels[..., 3] > 0  # what is wholly transparent may have any colour
+    stored = np.asarray(Image.open(path).convert("RGBA"))
+    assert (stored == pixels)[seen].all() and (stored[..., 3] == pixels[..., 3]).all()
 
 
 def test_the_configuration_uses_the_pages():

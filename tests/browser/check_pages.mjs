@@ -10,16 +10,16 @@
 // A page is named by its stem; without names every page is opened. With --shots, full-page pictures are written to FOLDER.
 // CHROMIUM names the browser's program where it is not /usr/bin/chromium.
 
-import { mkdirSync, readdirSync, readFileSync } from 'node:fs';
+import { mkdirSync, readdirSync, readFileSync, statSync } from 'node:fs';
 import { basename, join, resolve } from 'node:path';
-import { pathToFileURL } from 'node:url';
+import { fileURLToPath, pathToFileURL } from 'node:url';
 import { here, launch, require } from './browser.mjs';
 
 const axe = readFileSync(require.resolve('axe-core/axe.min.js'), 'utf8');
 
 // For a chapter with its folds shut, at 1280 x 900: screens, visible words, and in screens the place of the first picture
-// and the longest stretch without one.
-const LIMITS = { screens: 12, words: 2000, first: 1.5, gap: 3 };
+// and the longest stretch without one; and the megabytes of the page with its pictures.
+const LIMITS = { screens: 12, words: 2000, first: 1.5, gap: 3, megabytes: 1 };
 
 const args = process.argv.slice(2);
 const shotsAt = args.indexOf('--shots');
@@ -100,6 +100,13 @@ function cut() {
     .filter((el) => !el.closest('details:not([open]) > :not(summary), .toggle-hidden') && el.checkVisibility())
     .filter((el) => el.scrollWidth > el.clientWidth + 1)
     .map((el) => `cut at the right, ${el.scrollWidth} px in ${el.clientWidth}: ${el.textContent.trim().slice(0, 60)}`);
+}
+
+/** The size of a page with the pictures in it, without the files that pages share. */
+async function megabytes(page) {
+  const pictures = await page.evaluate(() => [...document.querySelectorAll('article img')].map((img) => img.src));
+  const files = new Set([page.url(), ...pictures.filter((address) => address.startsWith('file:'))]);
+  return [...files].reduce((sum, address) => sum + statSync(fileURLToPath(address)).size, 0) / 1e6;
 }
 
 async function formulasAmongStops(page) {
@@ -192,7 +199,7 @@ for (const file of pages) {
         if (await runsForeignScripts(context, page.url())) found.push('a foreign script runs');
         if (/^\d\d_/.test(file) && !file.startsWith('12_')) {
           // that one is a list
-          const measured = await page.evaluate(measure);
+          const measured = { ...(await page.evaluate(measure)), megabytes: await megabytes(page) };
           for (const [what, limit] of Object.entries(LIMITS))
             if (measured[what] > limit) found.push(`${what}: ${measured[what].toFixed(1)}, at most ${limit}`);
           found.push(...(await page.evaluate(cut)));
