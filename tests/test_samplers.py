@@ -75,10 +75,10 @@ def variance(sde, t):
 
 def variance_after(step, sde, ts, v):
     """Variance at ts[-1] of what the step makes of N(0, v) on the score of NORMAL."""
-    x, score = torch.ones(1, 1), exact_score(sde, NORMAL)
+    x, z, score = torch.ones(2, 1), torch.tensor([[0.0], [1.0]]), exact_score(sde, NORMAL)
     for t, s in itertools.pairwise(sde.path(ts, x)):
-        mean, one = (step(score, x, t, s, noise) for noise in (torch.zeros_like, torch.ones_like))
-        v = mean.item() ** 2 * v + (one - mean).item() ** 2
+        mean, one = step(score, x, t, s, lambda _: z).flatten().tolist()
+        v = mean**2 * v + (one - mean) ** 2
     return torch.as_tensor(v)
 
 
@@ -87,7 +87,7 @@ def variance_after(step, sde, ts, v):
 def test_flow_solvers_converge_at_their_order_to_the_closed_form(sde, solver, order):
     # For N(0, v_0) the flow ODE is linear, and x_s = x_t sqrt(v_s / v_t)
     t_min, errors = 0.05, []
-    for n in (128, 256):
+    for n in (128, 256) if order == 4 else (64, 128):
         ts = torch.linspace(1, t_min, n + 1)
         *_, x = reverse(exact_score(sde, NORMAL), sde, torch.ones(1, 1), ts, solver)
         errors.append(abs(x.item() - (variance(sde, ts[-1]) / variance(sde, ts[0])).sqrt().item()))
@@ -127,7 +127,7 @@ def test_noisy_steps_are_the_reverse_sde_in_the_limit(sde, target, step):
 @pytest.mark.parametrize("sde", [VESDE(1.0, 10.0), VPSDE(), SubVPSDE()], ids=str)
 def test_noisy_steps_have_at_least_their_weak_order(sde, step):
     errors, least = [], 2 if step is ancestral_2s else 1
-    for n in (50, 100, 200) if least == 2 else (200, 400, 800):
+    for n in (50, 100, 200) if least == 2 else (100, 200, 400):
         ts = torch.linspace(1, 0.01, n + 1)
         v = variance_after(step, sde, ts, variance(sde, ts[0]))
         errors.append(abs(v / variance(sde, ts[-1]) - 1).item())
@@ -398,8 +398,7 @@ def test_the_pilot_finds_the_scale_of_the_data(sde):
 
 
 @LONG
-@pytest.mark.parametrize("n", [4, 12, 40])
-def test_the_piloted_grid_is_even_in_the_measure_it_promises(sde, n):
+def test_the_piloted_grid_is_even_in_the_measure_it_promises(sde):
     # On a Gaussian of variances v_i the flow is x_i = k_i sqrt(alpha^2 v_i + sigma^2), with k_i
     # nearly standard normal, so x_i / c = k_i sqrt((v_i / a^2) cos^2 + sin^2) and V is its slope
     found = pilot(exact_score(sde, PLANE), sde, (4000, 2), generator=seeded())
@@ -410,20 +409,21 @@ def test_the_piloted_grid_is_even_in_the_measure_it_promises(sde, n):
         for _ in range(4):
             slope = lambda u, f=slope: torch.func.jvp(f, (u,), (torch.ones_like(u),))[1]
         third += slope(theta) ** 2 / 2
-    ts = run_times(sde, found, n)
-    angles = torch.atan(ratio(sde, ts) / found.scale)
     share = torch.cumulative_trapezoid(third ** (1 / 8), theta)
     share = torch.cat([torch.zeros(1), share])
+    for n in (4, 12, 40):
+        ts = run_times(sde, found, n)
+        angles = torch.atan(ratio(sde, ts) / found.scale)
 
-    def measure(at):
-        uneven = torch.as_tensor(np.interp(at, theta, share)) / np.interp(angles[0], theta, share)
-        return uneven + torch.asinh(50 * at) / torch.asinh(50 * angles[0]) / 2
+        def measure(at, whole=angles[0]):
+            uneven = torch.as_tensor(np.interp(at, theta, share)) / np.interp(whole, theta, share)
+            return uneven + torch.asinh(50 * at) / torch.asinh(50 * whole) / 2
 
-    steps = -measure(angles).diff()
-    # differences over a sixth of the ratio, not derivatives, and a sample's k_i
-    assert_close(steps[:-1], steps[:-1].mean().expand(n), rtol=0.1, atol=0)
-    if ts[-2] > 1.001e-3:  # the step to 0 is as long as the others
-        assert_close(steps[-1], steps[0], rtol=0.1, atol=0)
+        steps = -measure(angles).diff()
+        # differences over a sixth of the ratio, not derivatives, and a sample's k_i
+        assert_close(steps[:-1], steps[:-1].mean().expand(n), rtol=0.1, atol=0)
+        if ts[-2] > 1.001e-3:  # the step to 0 is as long as the others
+            assert_close(steps[-1], steps[0], rtol=0.1, atol=0)
 
 
 def test_piloted_steps_lose_less_than_the_usual_ones():
@@ -438,7 +438,7 @@ def test_piloted_steps_lose_less_than_the_usual_ones():
     for sde in (VPSDE(), VESDE(), FlowSDE()):
         for target in (deck, small, sharp):
             score = exact_score(sde, target)
-            start = tabulate(sde.prior_log_prob, 4 * sde.sigma(torch.ones(())), 400).x
+            start = tabulate(sde.prior_log_prob, 4 * sde.sigma(torch.ones(())), 200).x
             found = pilot(score, sde, (64, 1), reach=math.inf, generator=seeded())
             end = list(reverse(score, sde, start, fine_times(sde), adams(reach=math.inf)))[-1]
             for n in (9, 19):
@@ -450,7 +450,7 @@ def test_piloted_steps_lose_less_than_the_usual_ones():
 
 
 def fine_times(sde):
-    return run_times(sde, adams(), 600)
+    return run_times(sde, adams(), 150)
 
 
 def test_the_pilot_does_not_trust_a_score_that_errs():
@@ -668,7 +668,7 @@ def test_every_eta_has_the_variance_of_its_recursion_and_converges(eta):
     # On N(0, v_0) each step is x -> (1 - a dt) x + eta g sqrt(dt) z: the law computed without noise
     # must agree
     sde, step, errors = VPSDE(), partial(euler_maruyama, eta=eta), []
-    for n in (250, 500):
+    for n in (125, 250):
         ts = torch.linspace(1, 1e-3, n + 1)
         a = sde.f(ts) + (1 + eta**2) / 2 * sde.g(ts) ** 2 / variance(sde, ts)
         v, dt = sde.sigma(ts[0]) ** 2, (1 - 1e-3) / n
@@ -677,7 +677,7 @@ def test_every_eta_has_the_variance_of_its_recursion_and_converges(eta):
         assert_close(variance_after(step, sde, ts, sde.sigma(ts[0]).item() ** 2), v)
         errors.append(abs(v.item() - variance(sde, ts[-1]).item()))
     assert 0.9 < math.log2(errors[0] / errors[1]) < 1.1
-    law = sampler_law(exact_score(sde, NORMAL), sde, walk(step), 500, grid=uniform)
+    law = sampler_law(exact_score(sde, NORMAL), sde, walk(step), 250, grid=uniform)
     shrink = (
         sde.alpha(ts[-1]) * 4 / variance(sde, ts[-1])
     )  # Tweedie's step on N(0, 4) is linear too
@@ -694,15 +694,15 @@ def test_noisy_steps_recover_the_target_at_their_order(sde, step):
     target = deck_mixture()
     score, t_min = exact_score(sde, target), torch.tensor(0.01)
 
-    def exact_law(t):
+    def exact_law(t, n):
         extent = 10 * (sde.sigma(t) + 1.5)
-        return tabulate(target.perturb(sde.alpha(t), sde.sigma(t)).log_prob, extent, 6000)
+        return tabulate(target.perturb(sde.alpha(t), sde.sigma(t)).log_prob, extent, n)
 
-    limit = exact_law(t_min).push(lambda x: denoise(score, sde, x, t_min))
-    start = exact_law(torch.ones(()))
+    limit = exact_law(t_min, 6000).push(lambda x: denoise(score, sde, x, t_min))
+    start = exact_law(torch.ones(()), 2000)
     coarse, fine = (
-        sampler_law(score, sde, walk(step), n, 0.01, start, 8.0, uniform).wasserstein(limit)
-        for n in (80, 160)
+        sampler_law(score, sde, walk(step), n, 0.01, start, 4.0, uniform).wasserstein(limit)
+        for n in ((80, 160) if order == 2 else (40, 80))
     )
     assert abs(math.log2(coarse / fine) - order) < 0.35, (coarse, fine)
 
@@ -714,7 +714,7 @@ FAMILY = [VESDE(0.1, 10.0), VPSDE(), SubVPSDE(), CosineSDE(0.01), FlowSDE(0.01)]
 @pytest.mark.parametrize("solver, order", SOLVERS.values(), ids=SOLVERS)
 def test_flow_solvers_carry_quantiles_to_quantiles_at_their_order(sde, solver, order):
     # On the line the flow is the quantile map, F_s^-1 o F_t, and known without solving it
-    target, u = deck_mixture(), (torch.arange(400) + 0.5) / 400
+    target, u = deck_mixture(), (torch.arange(100) + 0.5) / 100
 
     def error(n):
         ts = torch.linspace(0.95, 0.01, n + 1)
@@ -722,7 +722,7 @@ def test_flow_solvers_carry_quantiles_to_quantiles_at_their_order(sde, solver, o
         *_, x = reverse(exact_score(sde, target), sde, start, ts, solver)
         return (x - end).abs().mean().item()
 
-    coarse, fine = error(160), error(320)
+    coarse, fine = error(80), error(160)
     assert abs(math.log2(coarse / fine) - order) < 0.1 * order + 0.15, (coarse, fine)
 
 
@@ -740,7 +740,8 @@ def test_strong_order_one_with_shared_increments(step):
         *_, last = reverse(score, sde, x, ts, walk(step), lambda _: next(increments))
         return last
 
-    errors = [(end(k) - end(n)).abs().mean().item() for k in (16, 32, 64)]
+    finest = end(n)
+    errors = [(end(k) - finest).abs().mean().item() for k in (16, 32, 64)]
     orders = [math.log2(a / b) for a, b in itertools.pairwise(errors)]
     assert all(0.8 < order < 1.25 for order in orders), orders
 
