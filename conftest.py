@@ -22,15 +22,22 @@ if not (ROOT / "book").is_dir():  # a source distribution, which has the library
     collect_ignore = [f"tests/test_{name}.py" for name in (*others.split(), "trust", "weights")]
 
 
+# files whose tests share something that takes long to make: one process makes it, once
+TOGETHER = ("tests/test_nbval_tolerance.py", "tests/test_package.py")
+
+
 @pytest.hookimpl(optionalhook=True)  # pytest-xdist's, where it is installed
 def pytest_xdist_make_scheduler(config, log):
-    """Share out tests one by one, and notebooks whole: their cells run in order, in one process."""
+    """Share out tests one by one, but whole some files and every notebook, whose cells run in
+    order.
+    """
     from xdist.scheduler import LoadScopeScheduling
 
     class TestsAndNotebooks(LoadScopeScheduling):
         def _split_scope(self, nodeid):
             name, _, cell = nodeid.partition("::")
-            return name if name.endswith(".ipynb") and cell else nodeid
+            whole = name in TOGETHER or (name.endswith(".ipynb") and cell)
+            return name if whole else nodeid
 
     # what keeps files together already may do so
     return TestsAndNotebooks(config, log) if config.option.dist in ("load", "worksteal") else None

@@ -275,7 +275,9 @@ def test_a_fresh_start_loads_little_but_torch():
 
 
 def test_cells_run_in_order_on_one_of_two_workers(tmp_path):
-    """Two notebooks beside many short tests: each cell needs all those before it."""
+    """Two notebooks beside many short tests: each cell needs all those before it. What tests of one
+    file share is made once where that file is kept together.
+    """
     cells = [nbformat.v4.new_code_cell("before = [0]", execution_count=1)] + [
         nbformat.v4.new_code_cell(
             f"before.append({i})\nassert before == list(range({i + 1}))", execution_count=i + 1
@@ -290,6 +292,14 @@ def test_cells_run_in_order_on_one_of_two_workers(tmp_path):
         "import pytest\n@pytest.mark.parametrize('i', range(40))\ndef test(i): pass\n",
         encoding="utf-8",
     )
+    (tmp_path / "tests").mkdir()
+    (tmp_path / "tests" / "test_package.py").write_text(
+        "import pathlib, pytest\n"
+        "@pytest.fixture(scope='module')\n"
+        "def made(): pathlib.Path('made').mkdir()\n"
+        "@pytest.mark.parametrize('i', range(20))\ndef test(i, made): pass\n",
+        encoding="utf-8",
+    )
     (tmp_path / "conftest.py").write_text(
         (ROOT / "conftest.py")
         .read_text(encoding="utf-8")
@@ -301,7 +311,7 @@ def test_cells_run_in_order_on_one_of_two_workers(tmp_path):
         [*run, "-p", "no:cacheprovider", "."], cwd=tmp_path, capture_output=True, encoding="utf-8"
     )
     assert done.returncode == 0, done.stdout[-2000:]
-    assert "56 passed" in done.stdout
+    assert "76 passed" in done.stdout
 
 
 WORKFLOWS = sorted((ROOT / ".github" / "workflows").glob("*.yml"))
