@@ -58,7 +58,8 @@ def test_a_wheel_holds_the_library_and_nothing_else(built):
 
 
 def test_a_source_distribution_brings_tests_that_need_nothing_else(built):
-    said = run(built[1], "-m", "pytest", "-q", "-p", "no:cacheprovider", "--collect-only")
+    collect = ["--collect-only", "--assert=plain", "-q", "-p", "no:cacheprovider"]
+    said = run(built[1], "-m", "pytest", *collect)
     collected = set(re.findall(r"^tests/test_(\w+)\.py::", said, re.MULTILINE))
     modules = {path.stem for path in (ROOT / "sdelib").glob("[!_]*.py")}
     assert modules - {"steps"} <= collected, "each module's tests; of steps they are the samplers'"
