@@ -10,6 +10,7 @@ import pytest
 
 JUDGE = """
 import sys
+import scipy.stats, torch  # before the forks
 sys.path.insert(0, "tools")
 import mutants
 change = next(m for m in mutants.mutants("steps") if m.function == "ancestral" and m.new == "*")
