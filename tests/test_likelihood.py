@@ -290,7 +290,7 @@ def test_single_precision_agrees_with_double(target):
 
 def test_each_tolerance_arrives_where_it_belongs(sde, target):
     x, score, t_min = target.sample(5), exact_score(sde, target), 1e-3
-    one, other = {"rtol": 1e-3, "atol": 1e-7}, {"rtol": 1e-7, "atol": 1e-3}
+    one, other = {"rtol": 1e-2, "atol": 1e-5}, {"rtol": 1e-5, "atol": 1e-2}
     for carry, ends in ((encode, (t_min, 1.0)), (decode, (1.0, t_min))):
         found = carry(score, sde, x, t_min, **one)
         assert torch.equal(found, solve_flow(score, sde, x, *ends, None, **one)[0])
