@@ -221,6 +221,8 @@ class SDE:
         """``alpha(t) x_0 + sigma(t) z``: where the noise ``z`` takes the datum ``x_0`` by ``t``."""
         require_times(t)
         require_like("z", z, x0)
+        if t.element_size() < 4:  # on the way to a coefficient, half precision may overflow
+            t = t.float()
         return like(self.alpha(t), x0) * x0 + like(self.sigma(t), x0) * z
 
     def perturb(

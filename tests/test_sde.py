@@ -390,3 +390,17 @@ def test_time_of_inverts_the_noise_to_signal_ratio(sde):
     assert sde.time_of(torch.tensor(1e9)) == 1 and sde.time_of(torch.tensor(0.0)) < 1e-15
     assert sde.time_of(torch.ones(2, dtype=torch.float32)).dtype == torch.float32
     assert_close(SDE.time_of(sde, torch.tensor(1.5)), sde.time_of(torch.tensor(1.5)))
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+def test_half_precision_takes_whatever_noise_it_can_hold(dtype):
+    # 1e6, the ratio of the two, is more than float16 holds
+    sde = VESDE(0.01, 1e4)
+    t, x0, z = (torch.ones(3, dtype=dtype) for _ in range(3))
+    assert_close(sde.diffuse(x0, t, z), torch.full((3,), 10001.0, dtype=dtype))
+    assert_close(
+        sde.diffuse(x0, t / 2, z).double(),
+        sde.diffuse(x0.double(), t.double() / 2, z.double()),
+        rtol=2 * torch.finfo(dtype).eps,
+        atol=0,
+    )
