@@ -118,8 +118,8 @@ test-lab: $(BROWSER) ## hold the laboratory to the library, and use it, in headl
 lab: $(INSTALLED) ## write the laboratory's weights and the values it is held to
 	$(BIN)/python tools/laboratory.py
 
-mutants: $(INSTALLED) ## change the library in one place at a time, 3000 times; MODULES="steps sde", EVERY=10
-	$(BIN)/python tools/mutants.py $(if $(EVERY),--every $(EVERY)) $(MODULES)
+mutants: $(INSTALLED) ## change the library in one place at a time, 3000 times; MODULES="steps sde", EVERY=10, OWN=1
+	$(BIN)/python tools/mutants.py $(if $(OWN),--own) $(if $(EVERY),--every $(EVERY)) $(MODULES)
 
 profile: $(INSTALLED) ## list the slowest cells and tests
 	$(BIN)/pytest --nbval -q --durations=40 --durations-min=0.5

@@ -17,6 +17,15 @@ change = next(m for m in mutants.mutants("steps") if m.function == "ancestral" a
 for name in sys.argv[1:]:
     trace = {"reached": {f"steps:{change.line}": [name]}, "seconds": {name: 1.0}}
     print(*mutants.judged([change], trace))
+
+import torch
+from sdelib import sde, steps
+t, s = (sde.VPSDE().at(time) for time in (0.5, 0.25))
+step = lambda: steps.ancestral(lambda x, t: -x, torch.ones(1, 1), t, s, lambda x: 0 * x).item()
+before, library = step(), mutants.functions()
+default = next(m for m in mutants.mutants("steps") if m.new == "0.2")  # of snr, set on import
+print(mutants.patched(default, library), step() == before)
+print([name for _, name, _ in mutants.patched(change, library)], step() == before)
 """
 
 
@@ -47,4 +56,25 @@ def test_a_test_of_the_changed_step_kills_it_and_another_does_not():
     ]
     python = [sys.executable, "-c", JUDGE, *names]
     done = subprocess.run(python, cwd=mutants.ROOT, stdout=-1, stderr=-1, encoding="utf-8")
-    assert done.stdout.split() == ["killed", "survived"], done.stderr[-2000:]
+    imported, patched = ["killed", "survived"], ["set() True", "['ancestral'] False"]
+    assert done.stdout.splitlines() == imported + patched, done.stderr[-2000:]
+
+
+def test_results_of_other_days_stay_beside_new_ones(monkeypatch, tmp_path):
+    monkeypatch.setattr(mutants, "RESULTS", tmp_path / "mutants.md")
+    assert mutants.stored() == ({}, {})
+    rows = {m: [m, "2026-01-01", "60", "50", "1", "5", "3", "2"] for m in ("steps", "sde")}
+    reasons = {"sde.f: `|` to `&` in `a | b`": "alike: of booleans", "steps.g: x": mutants.UNKNOWN}
+    text = mutants.written(rows, reasons)
+    assert "100 of 120 mutants are killed (83.3%), 90.9% of those" in text
+    mutants.RESULTS.write_text(text, encoding="utf-8")
+    assert mutants.stored() == (rows, reasons)
+    assert [mutants.kind(why) for why in reasons.values()] == ["alike", "open"]
+    mutants.store("steps", "2026-02-02, one in 2", 30, 0, [])  # a sample
+    assert mutants.stored() == (rows, reasons)
+    mutants.store("steps", "2026-02-02", 61, 1, [])
+    steps = ["steps", "2026-02-02", "61", "61", "1", "0", "0", "0"]
+    assert mutants.stored() == (
+        rows | {"steps": steps},
+        {"sde.f: `|` to `&` in `a | b`": "alike: of booleans"},
+    )

@@ -1,34 +1,44 @@
 """Change the library in one place at a time, and see whether a test notices.
 
-    python tools/mutants.py [--every n] [module ...]      or `make mutants`, for the whole library
+    python tools/mutants.py [--own] [--every n] [module ...]      or `make mutants`, for all
 
 A mutant is one operator, number, comparison, argument, condition or function changed in one line of
 the modules that hold the mathematics. The tests that reach that line run against it, fastest first,
-until one fails. `tests/mutants.md` keeps the counts and each survivor, with the reason for which it
-may live; a survivor of unknown reason makes the command fail.
+until one fails, or those that take five seconds have passed: first those of the module's own file,
+and for what survives all others, unless `--own` leaves these out. A test of more than three seconds
+is left out. `tests/mutants.md` keeps each module's counts with their date, and each survivor with
+the reason for which it may live; one of unknown reason makes the command fail. A sample does not
+take the place of a whole module.
 
-Processes are forked from one that has imported torch, since that takes longer than most tests. To
-know which tests reach a line they run once under a trace, kept in `_build` until a file changes.
+Most tests are faster than their collection. So the tests are collected once, and each mutant is a
+fork in which the changed function takes the place of the library's. What is no function, and what
+survives in a function that the collection had called, is tried in a process that imports the
+changed file: it too is a fork, of one that has imported torch. To know which tests reach a line
+they run once under a trace, kept in `_build` until the library or their file changes.
 """
 
 from __future__ import annotations
 
 import argparse
 import ast
+import gc
 import hashlib
 import io
 import itertools
 import json
 import os
+import resource
 import shutil
 import signal
 import sys
 import tempfile
 import time
 from collections import Counter, defaultdict
+from collections.abc import Callable
 from contextlib import redirect_stderr, redirect_stdout
 from datetime import date
 from pathlib import Path
+from types import CodeType, FunctionType
 from typing import NamedTuple
 
 os.environ["OMP_NUM_THREADS"] = "1"
@@ -39,7 +49,11 @@ MODULES = [
     *("sde", "mixtures", "score", "guidance", "steps", "samplers", "laws", "likelihood"),
     *("networks", "training", "learned", "metrics", "data"),
 ]
-TEST_FILES = [TESTS / f"test_{name}.py" for name in (*MODULES, "weights", "checkpoints")]
+OWN = {module: [f"test_{module}.py"] for module in MODULES} | {
+    "steps": ["test_samplers.py"],
+    "training": ["test_training.py", "test_checkpoints.py"],
+    "learned": ["test_learned.py", "test_weights.py"],
+}
 OPERATORS = {
     ast.Add: ("+", "-"),
     ast.Sub: ("-", "+"),
@@ -61,6 +75,10 @@ OPERATORS = {
 PAIRS = ("sin cos", "min max", "amin amax", "sum mean", "exp expm1", "log log1p", "sqrt square")
 NAMES = {a: b for pair in PAIRS for a, b in itertools.permutations(pair.split())}
 UNKNOWN = "not yet looked at"
+KINDS = ("alike", "argument check")
+ENOUGH = 5.0  # seconds of the tests that a mutant has to outlive
+LONGEST = 3.0  # seconds of a single one
+UNSURE, BROKEN = 77, 78  # exit statuses: to be imported; this tool failed
 
 
 class Mutant(NamedTuple):
@@ -159,147 +177,336 @@ def mutants(module: str) -> list[Mutant]:
     return found
 
 
-def state() -> str:
-    """A fingerprint of what the trace depends on."""
-    files = sorted([*LIBRARY.glob("*.py"), *TESTS.glob("*.py"), ROOT / "conftest.py"])
+def state(file: str) -> str:
+    """A fingerprint of what the trace of a file of tests depends on."""
+    files = [*sorted(LIBRARY.glob("*.py")), TESTS / "conftest.py", TESTS / file]
     return hashlib.sha256(b"".join(path.read_bytes() for path in files)).hexdigest()
 
 
-class Trace:
-    """A pytest plugin that notes which lines each test reaches, and how long it takes."""
+class Loop:
+    """A pytest plugin that hands the collected tests to a function instead of running them."""
 
-    def __init__(self):
-        self.reached, self.seconds, self.lines = defaultdict(set), {}, set()
+    def __init__(self, work: Callable[[list], None]):
+        self.work = work
 
-    def follow(self, frame, event, _):
-        """Trace the library's own frames."""
-        if not frame.f_code.co_filename.startswith(str(LIBRARY)):
-            return None
-        module = Path(frame.f_code.co_filename).stem
-
-        def note(frame, event, _):
-            self.lines.add((module, frame.f_lineno))
-            return note
-
-        return note(frame, event, _)
-
-    def pytest_runtest_setup(self, item):
-        self.lines, self.begun = set(), time.perf_counter()
-        sys.settrace(self.follow)
-
-    def pytest_runtest_teardown(self, item):
-        sys.settrace(None)
-        self.seconds[item.nodeid] = time.perf_counter() - self.begun
-        for module, line in self.lines:
-            self.reached[f"{module}:{line}"].add(item.nodeid)
+    def pytest_runtestloop(self, session):
+        self.work(session.items)
+        return True
 
 
-class Only:
-    """A pytest plugin that runs some tests only, in their order."""
-
-    def __init__(self, names: list[str]):
-        self.order = {name: i for i, name in enumerate(names)}
-
-    def pytest_collection_modifyitems(self, items):
-        items[:] = sorted(
-            (item for item in items if item.nodeid in self.order),
-            key=lambda item: self.order[item.nodeid],
-        )
-
-
-def tested(files: list[str], plugin: object, *options: str) -> int:
-    """Run pytest in this process, in silence."""
+def tested(files: list[str], work: Callable[[list], None]) -> int:
+    """Collect tests in this process, in silence, and give them to ``work``."""
     import pytest
 
     os.chdir(ROOT)
     with redirect_stdout(io.StringIO()), redirect_stderr(io.StringIO()):
-        quiet = ["-q", "-p", "no:cacheprovider", "-p", "no:xdist", "-p", "no:warnings", *options]
-        return int(pytest.main([*files, *quiet], plugins=[plugin]))
+        quiet = ["-qs", "-p", "no:cacheprovider", "-p", "no:xdist", "-p", "no:warnings"]
+        quick = ["--tb=native", "--assert=plain"]  # nobody reads why a test fails
+        return int(pytest.main([*files, *quiet, *quick], plugins=[Loop(work)]))
 
 
-def traced() -> dict:
-    """Which tests reach each line, and their seconds; the tests must pass."""
-    kept = BUILD / "trace.json"
-    if kept.exists() and json.loads(kept.read_text(encoding="utf-8"))["state"] == state():
-        return json.loads(kept.read_text(encoding="utf-8"))
-    print("tracing the tests, once")
-    pid = os.fork()
-    if not pid:
-        trace = Trace()
-        code = tested([str(path) for path in TEST_FILES if path.exists()], trace)
-        reached = {line: sorted(names) for line, names in trace.reached.items()}
-        kept.write_text(
-            json.dumps({"state": state(), "reached": reached, "seconds": trace.seconds}),
-            encoding="utf-8",
-        )
-        os._exit(code)
-    if os.waitpid(pid, 0)[1]:
-        sys.exit("The tests must pass before they are tried on mutants.")
-    return json.loads(kept.read_text(encoding="utf-8"))
+def fails(item) -> bool:
+    """Run one test."""
+    from _pytest.runner import runtestprotocol
+
+    return any(report.failed for report in runtestprotocol(item, log=False))
 
 
-def tried(mutant: Mutant, names: list[str], seconds: float, folder: Path) -> None:
-    """In a process of its own, end with pytest's exit status on a mutant."""
-    signal.alarm(30 + int(20 * seconds))  # a mutant may not end
+def one_fails(items: list, seconds: dict[str, float]) -> bool:
+    """Whether one of the named tests fails, each within some times its seconds of a processor."""
+    by_name = {item.nodeid: item for item in items}
+    for name in seconds:
+        limit = time.process_time() + 3 + 5 * seconds[name]
+        resource.setrlimit(resource.RLIMIT_CPU, (int(limit), resource.RLIM_INFINITY))
+        if name in by_name and fails(by_name[name]):
+            return True
+    return False
+
+
+def traced(items: list, file: str) -> dict:
+    """Which tests of a file reach each line, and the seconds of a processor that they take."""
+    reached, seconds = defaultdict(list), {}
+    library, unseen, end = f"{LIBRARY}{os.sep}", {}, 0.0
+
+    def follow(frame, event, _):
+        code = frame.f_code
+        if not code.co_filename.startswith(library):
+            return None
+        if time.process_time() > end:
+            raise TimeoutError
+        if code not in unseen:
+            unseen[code] = {line for *_, line in code.co_lines() if line}
+        left = unseen[code]
+
+        def note(frame, event, _):
+            left.discard(frame.f_lineno)
+            return note if left else None  # the rest of a long loop is not followed
+
+        return note(frame, event, _)
+
+    for item in items:
+        unseen.clear()
+        begun = time.process_time()
+        end = begun + LONGEST
+        sys.settrace(follow)
+        failed = fails(item)
+        sys.settrace(None)
+        taken = time.process_time() - begun
+        if taken > LONGEST:
+            continue
+        if failed:
+            print(f"{item.nodeid} must pass before it is tried on mutants.", file=sys.__stderr__)
+            os._exit(1)
+        seconds[item.nodeid] = taken
+        for code, left in unseen.items():
+            for line in {line for *_, line in code.co_lines() if line} - left:
+                reached[f"{Path(code.co_filename).stem}:{line}"].append(item.nodeid)
+    return {"state": state(file), "reached": reached, "seconds": seconds}
+
+
+def trace_of(files: list[str], items: list) -> dict:
+    """The traces of files of tests in one, made where they are not kept."""
+    both = {"reached": defaultdict(list), "seconds": {}}
+    for file in files:
+        kept = BUILD / f"{Path(file).stem}.json"
+        if not kept.exists() or json.loads(kept.read_text(encoding="utf-8"))["state"] != state(
+            file
+        ):
+            print(f"tracing {file}", file=sys.__stderr__, flush=True)
+            pid = os.fork()
+            if not pid:
+                try:
+                    own = [item for item in items if item.path.name == file]
+                    kept.write_text(json.dumps(traced(own, file)), encoding="utf-8")
+                    os._exit(0)
+                finally:
+                    os._exit(1)
+            if os.waitpid(pid, 0)[1]:
+                sys.exit("The tests must pass before they are tried on mutants.")
+        trace = json.loads(kept.read_text(encoding="utf-8"))
+        both["seconds"] |= trace["seconds"]
+        for line, names in trace["reached"].items():
+            both["reached"][line] += names
+    return both
+
+
+def tests_of(mutant: Mutant, trace: dict) -> dict[str, float]:
+    """The tests that reach a mutant, fastest first, and their seconds."""
+    seconds = trace["seconds"]
+    names = trace["reached"].get(f"{mutant.module}:{mutant.line}", [])
+    if not names:  # a line that runs on import: all tests of the module
+        names = [name for name in seconds if name.split("::")[0][6:] in OWN[mutant.module]]
+    names = sorted(names, key=seconds.__getitem__)
+    total = itertools.accumulate(seconds[name] for name in names)
+    enough = [name for name, s in zip(names, total) if s < ENOUGH] or names[:1]
+    return {name: seconds[name] for name in enough}
+
+
+def silent() -> None:
+    """Say nothing from here on, and end some time."""
+    signal.alarm(3600)  # for a mutant that sleeps
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(nowhere, 1)
+    os.dup2(nowhere, 2)
+
+
+def changed(mutant: Mutant) -> bytes:
+    """The text of the module with the mutant in it."""
+    data = (LIBRARY / f"{mutant.module}.py").read_bytes()
+    return data[: mutant.start] + mutant.new.encode() + data[mutant.end :]
+
+
+def codes(code: CodeType):
+    """A code object and those within, in order."""
+    yield code
+    for inner in code.co_consts:
+        if isinstance(inner, CodeType):
+            yield from codes(inner)
+
+
+def place(code: CodeType) -> tuple[str, str, int]:
+    """Where a code object stands."""
+    return code.co_filename, code.co_qualname, code.co_firstlineno
+
+
+def functions() -> list[FunctionType]:
+    """All functions of the library, while the garbage collector can find them."""
+    found = (f for f in gc.get_objects() if isinstance(f, FunctionType))
+    return [f for f in found if f.__code__.co_filename.startswith(f"{LIBRARY}{os.sep}")]
+
+
+def patched(mutant: Mutant, library: list[FunctionType]) -> set[tuple[str, str, int]]:
+    """Put the changed functions in place of the library's, and say where these stand.
+
+    Nowhere, if the change is not in a function only.
+    """
     path = LIBRARY / f"{mutant.module}.py"
-    data = path.read_bytes()
-    changed = data[: mutant.start] + mutant.new.encode() + data[mutant.end :]
-    copy = folder / "sdelib"
+    texts = path.read_bytes(), changed(mutant)
+    old, new = (list(codes(compile(text, str(path), "exec"))) for text in texts)
+    wanted, places = {}, Counter(map(place, old))
+    for a, b in zip(old, new):
+        if own(a) != own(b):
+            # the text of a class or of the module, which ran on import, or one of two in a line
+            if not a.co_flags & 1 or places[place(a)] > 1:
+                return set()
+            wanted[place(a)] = b
+    for a, b in zip(old, new):  # a function made anew by another takes its code from there
+        if a.co_flags & 1 and any(place(code) in wanted for code in codes(a)):
+            wanted[place(a)] = b
+    found = [function for function in library if place(function.__code__) in wanted]
+    for function in found:
+        code = wanted[place(function.__code__)]
+        if code.co_freevars != function.__code__.co_freevars:
+            return set()
+        function.__code__ = code
+    return set(wanted) if found else set()
+
+
+def own(code: CodeType) -> tuple:
+    """What a code object does, without those within it."""
+    constants = [repr(value) for value in code.co_consts if not isinstance(value, CodeType)]
+    return code.co_code, code.co_names, constants
+
+
+def imported(mutant: Mutant, seconds: dict[str, float]) -> int:
+    """The verdict of the named tests on a library that is the mutant, as an exit status."""
+    folder = Path(tempfile.gettempdir(), f"mutant-{os.getpid()}")
+    shutil.rmtree(folder, ignore_errors=True)
+    copy, verdict = folder / "sdelib", []
     shutil.copytree(LIBRARY, copy, ignore=shutil.ignore_patterns("__pycache__"))
-    (copy / path.name).write_bytes(changed)
+    (copy / f"{mutant.module}.py").write_bytes(changed(mutant))
     sys.path.insert(0, str(folder))
-    nowhere = open(os.devnull, "w", encoding="utf-8")  # noqa: SIM115, until the process ends
-    os.dup2(nowhere.fileno(), 1)
-    os.dup2(nowhere.fileno(), 2)
     try:
         import sdelib.learned  # noqa: F401, the mutant, before conftest finds the library
     except Exception:
-        os._exit(1)
-    files = list(dict.fromkeys(name.split("::")[0] for name in names))
-    os._exit(tested(files, Only(names), "-x"))
+        return 1
+    files = list(dict.fromkeys(name.split("::")[0] for name in seconds))
+    status = tested(files, lambda items: verdict.append(one_fails(items, seconds)))
+    return verdict[0] if verdict else status not in (0, 5)
 
 
-def judged(chosen: list[Mutant], trace: dict) -> dict[str, list[Mutant]]:
-    """The mutants by what became of them."""
+def judged(
+    chosen: list[Mutant],
+    trace: dict,
+    attempt: Callable[[Mutant, dict[str, float]], int] = imported,
+) -> dict[str, list[Mutant]]:
+    """The mutants by what became of them in a process of its own each."""
     from tqdm import tqdm
 
     found, running = defaultdict(list), {}
     cores = len(os.sched_getaffinity(0))
-    whole = {module: f"tests/test_{module}.py" for module in MODULES}
+    verdicts = {0: "survived", UNSURE: "unsure"}
+    stopped = (-signal.SIGALRM, -signal.SIGXCPU, -signal.SIGKILL)
 
     def reap() -> None:
         pid, status = os.wait()
-        mutant, folder = running.pop(pid)
-        shutil.rmtree(folder, ignore_errors=True)
-        late = os.WIFSIGNALED(status) and os.WTERMSIG(status) == signal.SIGALRM
-        code = os.waitstatus_to_exitcode(status)
-        found["late" if late else "survived" if code in (0, 5) else "killed"].append(mutant)
+        code, mutant = os.waitstatus_to_exitcode(status), running.pop(pid)
+        shutil.rmtree(Path(tempfile.gettempdir(), f"mutant-{pid}"), ignore_errors=True)
+        if code == BROKEN:
+            raise RuntimeError(f"{mutant} could not be tried")
+        bar.set_postfix({kind: len(ms) for kind, ms in found.items()}, refresh=False)
+        found["late" if code in stopped else verdicts.get(code, "killed")].append(mutant)
 
-    for mutant in tqdm(chosen, desc="mutants"):
-        names = trace["reached"].get(f"{mutant.module}:{mutant.line}", [])
-        if not names:  # a line that runs on import: all tests of the module
-            names = [name for name in trace["seconds"] if name.startswith(whole[mutant.module])]
-        seconds = trace["seconds"]
-        names = sorted(names, key=lambda n: (not n.startswith(whole[mutant.module]), seconds[n]))
+    for mutant in (bar := tqdm(chosen, desc=attempt.__name__, file=sys.__stderr__)):
         while len(running) >= cores:
             reap()
-        folder = Path(tempfile.mkdtemp(prefix="mutant-"))
         pid = os.fork()
         if not pid:
-            tried(mutant, names, sum(seconds[name] for name in names), folder)
-        running[pid] = mutant, folder
+            try:
+                silent()
+                os._exit(int(attempt(mutant, tests_of(mutant, trace))))
+            finally:
+                os._exit(BROKEN)
+        running[pid] = mutant
     while running:
         reap()
     return found
 
 
-def reasons() -> dict[str, str]:
-    """Why survivors may live, by what they are."""
-    if not RESULTS.exists():
-        return {}
-    rows = [line[2:].split(" | ") for line in RESULTS.read_text(encoding="utf-8").splitlines()
-            if line.startswith("- ")]  # fmt: skip
-    return dict(rows)
+def at_once(chosen: list[Mutant], files: list[str]) -> dict[str, list[Mutant]]:
+    """The mutants by what became of them in forks of one process that collected the tests."""
+    answer, called = BUILD / f"verdicts-{os.getpid()}.json", set()
+
+    def work(items: list) -> None:
+        sys.setprofile(None)
+        before = {place(code) for code in called if code.co_filename.startswith(str(LIBRARY))}
+        trace = trace_of(files, items)
+        gc.collect()
+        library = functions()
+        gc.freeze()  # memory that forks share
+
+        def function(mutant: Mutant, seconds: dict[str, float]) -> int:
+            places = patched(mutant, library)
+            if not places:
+                return UNSURE
+            return one_fails(items, seconds) or (UNSURE if places & before else 0)
+
+        found = judged(chosen, trace, function)
+        places = {verdict: [chosen.index(m) for m in ms] for verdict, ms in found.items()}
+        answer.write_text(json.dumps([trace, places]), encoding="utf-8")
+
+    pid = os.fork()
+    if not pid:
+        try:
+            sys.setprofile(lambda frame, event, _: event == "call" and called.add(frame.f_code))
+            tested([f"tests/{file}" for file in files], work)
+        finally:
+            os._exit(0)
+    os.waitpid(pid, 0)
+    if not answer.exists():
+        sys.exit("The mutants could not be tried.")
+    trace, found = json.loads(answer.read_text(encoding="utf-8"))
+    answer.unlink()
+    found = {verdict: [chosen[i] for i in places] for verdict, places in found.items()}
+    again = judged(found.pop("unsure", []), trace)
+    return {kind: found.get(kind, []) + again[kind] for kind in ("killed", "late", "survived")}
+
+
+def stored() -> tuple[dict[str, list[str]], dict[str, str]]:
+    """The table's rows by module, and the reasons by what they speak of."""
+    text = RESULTS.read_text(encoding="utf-8") if RESULTS.exists() else ""
+    rows = [line.strip("| ").split(" | ") for line in text.splitlines() if line.startswith("| ")]
+    reasons = [line[2:].rpartition(" | ") for line in text.splitlines() if line.startswith("- ")]
+    table = {row[0]: row for row in rows if row[0] in MODULES}
+    return table, {key: reason for key, _, reason in reasons}
+
+
+def written(rows: dict[str, list[str]], reasons: dict[str, str]) -> str:
+    """The text of the results."""
+    rows = {module: rows[module] for module in MODULES if module in rows}
+    of, killed = (sum(int(row[i]) for row in rows.values()) for i in (2, 3))
+    same = sum(int(row[5]) for row in rows.values())
+    lines = [
+        f"{killed} of {of} mutants are killed ({killed / of:.1%}), {killed / (of - same):.1%} of "
+        f"those that differ from the library in what they do.",
+        "",
+        "| module | date | mutants | killed | so by time | alike | argument check | open |",
+        "|---|---|---|---|---|---|---|---|",
+        *(f"| {' | '.join(row)} |" for row in rows.values()),
+        "",
+        *(f"- {key} | {reasons[key]}" for key in sorted(reasons)),
+        "",
+    ]
+    return "\n".join(lines)
+
+
+def kind(reason: str) -> str:
+    """Which column of the table a survivor belongs to."""
+    return next((word for word in KINDS if reason.startswith(f"{word}: ")), "open")
+
+
+def store(module: str, when: str, n: int, n_late: int, survived: list[Mutant]) -> None:
+    """Put a module's counts and survivors in place of its older ones."""
+    table, known = stored()
+    if "one in" in when and module in table and "one in" not in table[module][1]:
+        print(f"The whole of {module} stays, tried on {table[module][1]}; now survived", survived)
+        return
+    kept = {key: why for key, why in known.items() if key.split(".")[0] != module}
+    found = {m.key: known.get(m.key, UNKNOWN) for m in survived}
+    kinds = Counter(kind(found[m.key]) for m in survived)
+    counts = [n, n - len(survived), n_late, *(kinds[name] for name in (*KINDS, "open"))]
+    table[module] = [module, when, *map(str, counts)]
+    RESULTS.write_text(written(table, kept | found), encoding="utf-8")
 
 
 def main() -> None:
@@ -307,6 +514,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description="Try whether tests notice a changed library.")
     parser.add_argument("modules", nargs="*", metavar="module", help=", ".join(MODULES))
     parser.add_argument("--every", type=int, default=1, help="only each n-th mutant")
+    parser.add_argument("--own", action="store_true", help="only tests of the module's own file")
     given = parser.parse_args()
     BUILD.mkdir(parents=True, exist_ok=True)
     # what takes long to import, but nothing of the library
@@ -316,32 +524,20 @@ def main() -> None:
     import sklearn.datasets  # noqa: F401
     import torch  # noqa: F401
 
-    trace, begun = traced(), time.monotonic()
-    chosen = [m for module in given.modules or MODULES for m in mutants(module)][:: given.every]
-    found = judged(chosen, trace)
-    known = reasons()
-    counts = {
-        kind: Counter(m.module for m in found[kind]) for kind in ("killed", "late", "survived")
-    }
-    rows = [
-        f"| {module} | {counts['killed'][module]} | {counts['late'][module]} "
-        f"| {counts['survived'][module]} |"
-        for module in given.modules or MODULES
-    ]
-    survivors = sorted({m.key for m in found["survived"]})
-    listed = [f"- {key} | {known.get(key, UNKNOWN)}" for key in survivors]
-    killed = len(chosen) - len(found["survived"])
-    said = (
-        f"{date.today()}: {killed} of {len(chosen)} mutants killed ({killed / len(chosen):.1%}), "
-        f"{(time.monotonic() - begun) / 60:.0f} minutes."
-    )
-    text = "\n".join([said, "", "| module | killed | too long | survived |", "|---|---|---|---|",
-                      *rows, "", *listed, ""])  # fmt: skip
-    (BUILD / "last.md").write_text(text, encoding="utf-8")
-    if not given.modules and given.every == 1:
-        RESULTS.write_text(text, encoding="utf-8")
-    print(text)
-    sys.exit(any(row.endswith(UNKNOWN) for row in listed))
+    for module in given.modules or MODULES:
+        begun = time.monotonic()
+        chosen = mutants(module)[:: given.every]
+        found = at_once(chosen, OWN[module])
+        survived, late = found["survived"], found["late"]
+        if survived and not given.own:
+            found = at_once(survived, list(dict.fromkeys(itertools.chain(*OWN.values()))))
+            survived, late = found["survived"], late + found["late"]
+        which = [f"one in {given.every}"] if given.every > 1 else []
+        which += ["own tests"] if given.own else []
+        store(module, ", ".join([str(date.today()), *which]), len(chosen), len(late), survived)
+        print(f"{module}: {len(chosen)} mutants in {(time.monotonic() - begun) / 60:.0f} minutes")
+    print(RESULTS.read_text(encoding="utf-8"))
+    sys.exit(UNKNOWN in stored()[1].values())
 
 
 if __name__ == "__main__":
