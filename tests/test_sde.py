@@ -404,3 +404,28 @@ def test_half_precision_takes_whatever_noise_it_can_hold(dtype):
         rtol=2 * torch.finfo(dtype).eps,
         atol=0,
     )
+
+
+def test_the_drift_is_f_times_the_state(sde):
+    x, t = torch.randn(5, 2), torch.tensor(0.3)
+    assert_close(sde.drift(x, t), sde.f(t).item() * x)
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda: VESDE(1.0, 1.0),
+        lambda: VESDE(sigma_max=math.inf),
+        lambda: VPSDE(0.0),
+        lambda: VPSDE(beta_max=math.inf),
+        lambda: CosineSDE(1.0),
+        lambda: FlowSDE(0.0),
+    ],
+)
+def test_the_ends_of_what_is_allowed_are_not(make):
+    with pytest.raises(ValueError, match="must be"):
+        make()
+
+
+def test_equal_rates_are_allowed():
+    assert VPSDE(1.0, 1.0).beta(torch.tensor(0.5)) == 1
