@@ -11,7 +11,7 @@ PIP_INSTALL := pip install --quiet --disable-pip-version-check
 # PAGES: pages to open, and --shots FOLDER; LAB: options, see tests/browser/use_laboratory.mjs
 .PHONY: help book test test-oldest test-newest test-colab test-sphinx test-pages test-lab lab lint lint-js \
 	format chapters trust seeds weights learn-table picture notebooks jupyter owner lock locked audit pdf \
-	bench bad-calls mutants edges profile clean
+	bench bad-calls mutants kills edges profile clean
 
 help: ## list what can be made
 	@grep -E '^[a-z -]+:.*##' Makefile | sed -E 's/^([a-z -]+):.*## /  make \1\t/' | expand -t 18
@@ -120,6 +120,9 @@ lab: $(INSTALLED) ## write the laboratory's weights and the values it is held to
 
 mutants: $(INSTALLED) ## change the library in one place at a time, 3000 times; MODULES="steps sde", EVERY=10, OWN=1
 	$(BIN)/python tools/mutants.py $(if $(OWN),--own) $(if $(EVERY),--every $(EVERY)) $(MODULES)
+
+kills: $(INSTALLED) ## kill training and saving at random moments, 100 and 300 times
+	$(BIN)/python tools/kills.py
 
 edges: $(INSTALLED) ## compute where numbers become very large or small, beside references
 	$(BIN)/python tools/edges.py

@@ -20,6 +20,7 @@ EVERY_RUN = "at every `make test`"
 CAMPAIGNS = {  # what a command of its own stores, dates included
     "tests/mutants.md": ("Mutants of the library", "make mutants"),
     "tests/bad_calls.md": ("Bad calls", "make bad-calls"),
+    "tests/kills.md": ("Kills", "make kills"),
     "tests/edges.md": ("Numbers at the edge", "make edges"),
     "tests/versions.md": (
         "Other versions",
