@@ -489,3 +489,9 @@ SDE, SCORE, KNOWN = VPSDE(), (lambda x, t: -x), torch.tensor([True, False])
 def test_bad_values_are_named(call, message):
     with pytest.raises(ValueError, match=message):
         call()
+
+
+@pytest.mark.parametrize("std", [0.0, math.inf, math.nan])
+def test_an_observation_without_noise_or_worth_is_refused(std):
+    with pytest.raises(ValueError, match="std must be positive and finite"):
+        tweedie_likelihood(SCORE, SDE, A, Y, std, COV)
