@@ -3,12 +3,12 @@
     python tools/mutants.py [--own] [--every n] [module ...]      or `make mutants`, for all
 
 A mutant is one operator, number, comparison, argument, condition or function changed in one line of
-the modules that hold the mathematics. The tests that reach that line run against it, fastest first,
-until one fails, or those that take five seconds have passed: first those of the module's own file,
-and for what survives all others, unless `--own` leaves these out. A test of more than three seconds
-is left out. `tests/mutants.md` keeps each module's counts with their date, and each survivor with
-the reason for which it may live; one of unknown reason makes the command fail. A sample does not
-take the place of a whole module.
+the modules that hold the mathematics. The tests that reach that line run against it until one
+fails, or until they have taken some seconds: those first that have killed most, then one case of
+each, the fastest. First come the tests of the module's own file, and for what survives all others,
+unless `--own` leaves these out. A test of more than three seconds is left out. `tests/mutants.md`
+keeps each module's counts with their date, and each survivor with the reason for which it may live;
+one of unknown reason makes the command fail. A sample does not take the place of a whole module.
 
 Most tests are faster than their collection. So the tests are collected once, and each mutant is a
 fork in which the changed function takes the place of the library's. What is no function, and what
@@ -54,6 +54,7 @@ OWN = {module: [f"test_{module}.py"] for module in MODULES} | {
     "training": ["test_training.py", "test_checkpoints.py"],
     "learned": ["test_learned.py", "test_weights.py"],
 }
+ALL = list(dict.fromkeys(itertools.chain(*OWN.values())))
 OPERATORS = {
     ast.Add: ("+", "-"),
     ast.Sub: ("-", "+"),
@@ -76,7 +77,7 @@ PAIRS = ("sin cos", "min max", "amin amax", "sum mean", "exp expm1", "log log1p"
 NAMES = {a: b for pair in PAIRS for a, b in itertools.permutations(pair.split())}
 UNKNOWN = "not yet looked at"
 KINDS = ("alike", "argument check")
-ENOUGH = 5.0  # seconds of the tests that a mutant has to outlive
+ENOUGH = {"own": 10.0, "all": 30.0}  # seconds of the tests that a mutant has to outlive
 LONGEST = 3.0  # seconds of a single one
 UNSURE, BROKEN = 77, 78  # exit statuses: to be imported; this tool failed
 
@@ -219,8 +220,14 @@ def one_fails(items: list, seconds: dict[str, float]) -> bool:
         limit = time.process_time() + 3 + 5 * seconds[name]
         resource.setrlimit(resource.RLIMIT_CPU, (int(limit), resource.RLIM_INFINITY))
         if name in by_name and fails(by_name[name]):
+            killer_of(os.getpid()).write_text(name, encoding="utf-8")
             return True
     return False
+
+
+def killer_of(pid: int) -> Path:
+    """Where a process says which test has killed its mutant."""
+    return BUILD / f"killer-{pid}"
 
 
 def traced(items: list, file: str) -> dict:
@@ -290,24 +297,28 @@ def trace_of(files: list[str], items: list) -> dict:
     return both
 
 
-def tests_of(mutant: Mutant, trace: dict) -> dict[str, float]:
-    """The tests that reach a mutant, fastest first, and their seconds."""
+def tests_of(mutant: Mutant, trace: dict, kills: Counter[str], enough: float) -> dict[str, float]:
+    """The tests that reach a mutant, those that promise most first, and their seconds."""
     seconds = trace["seconds"]
     names = trace["reached"].get(f"{mutant.module}:{mutant.line}", [])
     if not names:  # a line that runs on import: all tests of the module
         names = [name for name in seconds if name.split("::")[0][6:] in OWN[mutant.module]]
-    names = sorted(names, key=seconds.__getitem__)
+    case, cases = {}, Counter()
+    for name in sorted(names, key=seconds.__getitem__):
+        case[name] = cases[name.split("[")[0]]  # the first case of a test is its fastest
+        cases[name.split("[")[0]] += 1
+    names = sorted(names, key=lambda name: (-kills[name], case[name], seconds[name]))
     total = itertools.accumulate(seconds[name] for name in names)
-    enough = [name for name, s in zip(names, total) if s < ENOUGH] or names[:1]
-    return {name: seconds[name] for name in enough}
+    chosen = [name for name, s in zip(names, total) if s < enough] or names[:1]
+    return {name: seconds[name] for name in chosen}
 
 
 def silent() -> None:
     """Say nothing from here on, and end some time."""
     signal.alarm(3600)  # for a mutant that sleeps
-    nowhere = os.open(os.devnull, os.O_WRONLY)
-    os.dup2(nowhere, 1)
-    os.dup2(nowhere, 2)
+    with open(os.devnull, "wb") as nowhere:
+        os.dup2(nowhere.fileno(), 1)
+        os.dup2(nowhere.fileno(), 2)
 
 
 def changed(mutant: Mutant) -> bytes:
@@ -389,11 +400,13 @@ def judged(
     chosen: list[Mutant],
     trace: dict,
     attempt: Callable[[Mutant, dict[str, float]], int] = imported,
+    enough: float = ENOUGH["own"],
 ) -> dict[str, list[Mutant]]:
     """The mutants by what became of them in a process of its own each."""
     from tqdm import tqdm
 
-    found, running = defaultdict(list), {}
+    BUILD.mkdir(parents=True, exist_ok=True)
+    found, running, kills = defaultdict(list), {}, Counter()
     cores = len(os.sched_getaffinity(0))
     verdicts = {0: "survived", UNSURE: "unsure"}
     stopped = (-signal.SIGALRM, -signal.SIGXCPU, -signal.SIGKILL)
@@ -402,6 +415,9 @@ def judged(
         pid, status = os.wait()
         code, mutant = os.waitstatus_to_exitcode(status), running.pop(pid)
         shutil.rmtree(Path(tempfile.gettempdir(), f"mutant-{pid}"), ignore_errors=True)
+        if killer_of(pid).exists():
+            kills[killer_of(pid).read_text(encoding="utf-8")] += 1
+            killer_of(pid).unlink()
         if code == BROKEN:
             raise RuntimeError(f"{mutant} could not be tried")
         bar.set_postfix({kind: len(ms) for kind, ms in found.items()}, refresh=False)
@@ -414,7 +430,7 @@ def judged(
         if not pid:
             try:
                 silent()
-                os._exit(int(attempt(mutant, tests_of(mutant, trace))))
+                os._exit(int(attempt(mutant, tests_of(mutant, trace, kills, enough))))
             finally:
                 os._exit(BROKEN)
         running[pid] = mutant
@@ -423,7 +439,7 @@ def judged(
     return found
 
 
-def at_once(chosen: list[Mutant], files: list[str]) -> dict[str, list[Mutant]]:
+def at_once(chosen: list[Mutant], files: list[str], enough: float) -> dict[str, list[Mutant]]:
     """The mutants by what became of them in forks of one process that collected the tests."""
     answer, called = BUILD / f"verdicts-{os.getpid()}.json", set()
 
@@ -441,7 +457,7 @@ def at_once(chosen: list[Mutant], files: list[str]) -> dict[str, list[Mutant]]:
                 return UNSURE
             return one_fails(items, seconds) or (UNSURE if places & before else 0)
 
-        found = judged(chosen, trace, function)
+        found = judged(chosen, trace, function, enough)
         places = {verdict: [chosen.index(m) for m in ms] for verdict, ms in found.items()}
         answer.write_text(json.dumps([trace, places]), encoding="utf-8")
 
@@ -458,7 +474,7 @@ def at_once(chosen: list[Mutant], files: list[str]) -> dict[str, list[Mutant]]:
     trace, found = json.loads(answer.read_text(encoding="utf-8"))
     answer.unlink()
     found = {verdict: [chosen[i] for i in places] for verdict, places in found.items()}
-    again = judged(found.pop("unsure", []), trace)
+    again = judged(found.pop("unsure", []), trace, imported, enough)
     return {kind: found.get(kind, []) + again[kind] for kind in ("killed", "late", "survived")}
 
 
@@ -527,10 +543,10 @@ def main() -> None:
     for module in given.modules or MODULES:
         begun = time.monotonic()
         chosen = mutants(module)[:: given.every]
-        found = at_once(chosen, OWN[module])
+        found = at_once(chosen, OWN[module], ENOUGH["own"])
         survived, late = found["survived"], found["late"]
         if survived and not given.own:
-            found = at_once(survived, list(dict.fromkeys(itertools.chain(*OWN.values()))))
+            found = at_once(survived, ALL, ENOUGH["all"])
             survived, late = found["survived"], late + found["late"]
         which = [f"one in {given.every}"] if given.every > 1 else []
         which += ["own tests"] if given.own else []
