@@ -23,6 +23,7 @@ import argparse
 import ast
 import gc
 import hashlib
+import importlib
 import io
 import itertools
 import json
@@ -35,7 +36,7 @@ import tempfile
 import time
 from collections import Counter, defaultdict
 from collections.abc import Callable
-from contextlib import redirect_stderr, redirect_stdout
+from contextlib import redirect_stderr, redirect_stdout, suppress
 from datetime import date
 from pathlib import Path
 from types import CodeType, FunctionType
@@ -79,6 +80,7 @@ UNKNOWN = "not yet looked at"
 KINDS = ("alike", "argument check")
 ENOUGH = {"own": 10.0, "all": 30.0}  # seconds of the tests that a mutant has to outlive
 LONGEST = 3.0  # seconds of a single one
+HEAVY = ("torch", "numpy", "scipy", "sklearn", "matplotlib")
 UNSURE, BROKEN = 77, 78  # exit statuses: to be imported; this tool failed
 
 
@@ -232,7 +234,7 @@ def killer_of(pid: int) -> Path:
 
 def traced(items: list, file: str) -> dict:
     """Which tests of a file reach each line, and the seconds of a processor that they take."""
-    reached, seconds = defaultdict(list), {}
+    reached, seconds, loaded = defaultdict(list), {}, set(sys.modules)
     library, unseen, end = f"{LIBRARY}{os.sep}", {}, 0.0
 
     def follow(frame, event, _):
@@ -268,12 +270,13 @@ def traced(items: list, file: str) -> dict:
         for code, left in unseen.items():
             for line in {line for *_, line in code.co_lines() if line} - left:
                 reached[f"{Path(code.co_filename).stem}:{line}"].append(item.nodeid)
-    return {"state": state(file), "reached": reached, "seconds": seconds}
+    late = [name for name in sys.modules if name.split(".")[0] in HEAVY and name not in loaded]
+    return {"state": state(file), "reached": reached, "seconds": seconds, "modules": late}
 
 
 def trace_of(files: list[str], items: list) -> dict:
     """The traces of files of tests in one, made where they are not kept."""
-    both = {"reached": defaultdict(list), "seconds": {}}
+    both = {"reached": defaultdict(list), "seconds": {}, "modules": []}
     for file in files:
         kept = BUILD / f"{Path(file).stem}.json"
         if not kept.exists() or json.loads(kept.read_text(encoding="utf-8"))["state"] != state(
@@ -292,9 +295,17 @@ def trace_of(files: list[str], items: list) -> dict:
                 sys.exit("The tests must pass before they are tried on mutants.")
         trace = json.loads(kept.read_text(encoding="utf-8"))
         both["seconds"] |= trace["seconds"]
+        both["modules"] += trace["modules"]
         for line, names in trace["reached"].items():
             both["reached"][line] += names
     return both
+
+
+def load(names: list[str]) -> None:
+    """Import what the tests import as they run, or each fork would, and seem to take too long."""
+    for name in names:
+        with suppress(Exception):
+            importlib.import_module(name)
 
 
 def tests_of(mutant: Mutant, trace: dict, kills: Counter[str], enough: float) -> dict[str, float]:
@@ -447,6 +458,7 @@ def at_once(chosen: list[Mutant], files: list[str], enough: float) -> dict[str, 
         sys.setprofile(None)
         before = {place(code) for code in called if code.co_filename.startswith(str(LIBRARY))}
         trace = trace_of(files, items)
+        load(trace["modules"])
         gc.collect()
         library = functions()
         gc.freeze()  # memory that forks share
@@ -473,6 +485,7 @@ def at_once(chosen: list[Mutant], files: list[str], enough: float) -> dict[str, 
         sys.exit("The mutants could not be tried.")
     trace, found = json.loads(answer.read_text(encoding="utf-8"))
     answer.unlink()
+    load(trace["modules"])
     found = {verdict: [chosen[i] for i in places] for verdict, places in found.items()}
     again = judged(found.pop("unsure", []), trace, imported, enough)
     return {kind: found.get(kind, []) + again[kind] for kind in ("killed", "late", "survived")}
