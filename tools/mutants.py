@@ -154,8 +154,9 @@ def mutants(module: str) -> list[Mutant]:
             case ast.BoolOp(op=op, values=values):
                 for a, b in itertools.pairwise(values):
                     yield from between(a, b, op)
-            case ast.UnaryOp(op=ast.USub() | ast.Not(), operand=operand):
-                yield span(node)[0], span(operand)[0], ""
+            case ast.UnaryOp(op=ast.USub() | ast.Not() as op):
+                start = span(node)[0]
+                yield start, start + (1 if isinstance(op, ast.USub) else len("not ")), ""
             case ast.Constant(value=bool() as value):
                 yield *span(node), str(not value)
             case ast.Constant(value=int() as value):
