@@ -139,10 +139,13 @@ def test_pictures_keep_their_pixels_in_fewer_bytes(tmp_path):
     Image.fromarray(pixels).save(tmp_path / "_images" / "shade.png")
     bytes_before = (tmp_path / "_images" / "shade.png").stat().st_size
     page = tmp_path / "book" / "page.html"
-    page.write_text('<img src="../_images/shade.png"> _images/shade.png', "utf-8")
+    page.write_text('<img src="../_images/shade.png"> _images/shade.png', encoding="utf-8")
     for _ in range(2):  # a page that was not written anew keeps what it has
         pages.lighten_pictures(app, None)
-        assert page.read_text("utf-8") == '<img src="../_images/shade.webp"> _images/shade.png'
+        assert (
+            page.read_text(encoding="utf-8")
+            == '<img src="../_images/shade.webp"> _images/shade.png'
+        )
     (path,) = (tmp_path / "_images").iterdir()
     assert path.name == "shade.webp" and path.stat().st_size < bytes_before
     seen = pixels[..., 3] > 0  # what is wholly transparent may have any colour
