@@ -206,6 +206,7 @@ class Player:
 
     Raises:
         ValueError: if the frames and times are not of one number.
+        TypeError: if the times are not a tensor of numbers.
     """
 
     def __init__(
@@ -219,6 +220,8 @@ class Player:
         colours: tuple[str, ...] = (ORANGE, BLUE, GREEN),
         clock: str = "t",
     ):
+        if not isinstance(times, Tensor) or times.is_complex() or times.is_meta:
+            raise TypeError(f"times must be a tensor of numbers, got {times!r}")
         require_shape("times", times, "F")
         for label, frames in series.items():
             require_tensor(f"series[{label!r}]", frames)
@@ -284,4 +287,4 @@ class Player:
         return base64.b64encode(file.getvalue()).decode()
 
 
-guard(__name__)
+guard(__name__, times=None)
