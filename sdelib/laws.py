@@ -361,8 +361,8 @@ def _law(law: Law, name: str) -> Law:
     require_shape(f"{name}.x", x, len(w), 1)
     whole = bool((w >= 0).all()) and abs(w.sum().item() - 1) < 1e-5
     require(whole, f"{name}.weights", f"others, of sum {w.sum():g}", "at least 0 and of sum 1")
-    folded = w[1:][x.diff(dim=0)[:, 0] <= 0].sum().item()
-    require(folded < TOLERANCE, f"{name}.x", f"mass {folded:.0e} in other order", "increasing")
+    folded = w[1:][x.diff(dim=0)[:, 0] < 0].sum().item()  # a point has equal nodes
+    require(folded < TOLERANCE, f"{name}.x", f"mass {folded:.0e} at falling nodes", "in order")
     return law
 
 

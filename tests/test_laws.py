@@ -22,8 +22,8 @@ from sdelib.laws import (
 from sdelib.mixtures import GaussianMixture
 from sdelib.samplers import adams, reverse, run_times, uniform, walk
 from sdelib.score import exact_score
-from sdelib.sde import VPSDE
-from sdelib.steps import ancestral, annealed_langevin, euler_maruyama, heun
+from sdelib.sde import VPSDE, transition
+from sdelib.steps import ancestral, annealed_langevin, euler_maruyama, heun, reverse_diffusion
 
 
 def normal_law(std, n):
@@ -332,3 +332,13 @@ def test_noise_too_small_for_any_nodes_is_refused():
     whisper = partial(euler_maruyama, eta=1e-9)
     with pytest.raises(ValueError, match="step must be one whose noise reaches from node to node"):
         propagate(law, lambda x, t: -x, sde.path(torch.tensor([1.0, 0.5]), law.x), whisper)
+
+
+def test_a_point_is_a_law_whose_nodes_are_equal():
+    sde, point = VPSDE(), Law(torch.full((2, 1), 1.5), torch.tensor([0.5, 0.5]))
+    path = [sde.at(0.5, point.x), sde.at(0.4, point.x)]
+    law = propagate(point, lambda x, t: torch.zeros_like(x), path, reverse_diffusion, per_std=32.0)
+    r, q = transition(path[1], path[0])
+    levels = torch.tensor([0.1, 0.5, 0.8])
+    exact = (2 - r) * 1.5 + q * torch.special.ndtri(levels)
+    assert_close(law.quantile(levels)[:, 0], exact, rtol=0, atol=2e-4 * q)  # linear between nodes
