@@ -76,7 +76,7 @@ def dsm_error(score: Score, sde: SDE, x0: Tensor, t: Tensor, z: Tensor) -> Tenso
         ValueError: if ``t``, ``z`` or the score's value has another shape, or ``t`` other values.
         TypeError: if one of them is not a floating-point tensor.
     """
-    x_t = _diffused(sde, x0, t, z)
+    x_t = sde.diffuse(x0, t, z)
     s = checked(score)(x_t, t.to(x_t))
     return (like(sde.sigma(t), x_t) * s + z).flatten(1).square().sum(1)
 
@@ -90,7 +90,7 @@ def ism_error(score: Score, sde: SDE, x0: Tensor, t: Tensor, z: Tensor) -> Tenso
     The divergence takes one derivative pass for each of the ``d`` entries of a state; each row of
     the score must be a function of the same row of ``x``, differentiable by autograd.
     """
-    graph, x_t = torch.is_grad_enabled(), _diffused(sde, x0, t, z)
+    graph, x_t = torch.is_grad_enabled(), sde.diffuse(x0, t, z)
     with torch.enable_grad():
         x_t.requires_grad_()
         s = checked(score)(x_t, t.to(x_t))
@@ -116,20 +116,13 @@ def ssm_error(
     """
     v = randn_like(x0).sign() if v is None else v
     require_like("v", v, x0)
-    graph, x_t = torch.is_grad_enabled(), _diffused(sde, x0, t, z)
+    graph, x_t = torch.is_grad_enabled(), sde.diffuse(x0, t, z)
     with torch.enable_grad():
         x_t.requires_grad_()
         s = checked(score)(x_t, t.to(x_t))
         row = torch.autograd.grad((v * s).sum(), x_t, create_graph=graph)[0]
     slope = (v * row).flatten(1).sum(1)
     return like(sde.sigma(t), slope) ** 2 * (s.flatten(1).square().sum(1) + 2 * slope)
-
-
-def _diffused(sde: SDE, x0: Tensor, t: Tensor, z: Tensor) -> Tensor:
-    require_tensor("x0", x0)
-    require_times(t)
-    require_like("z", z, x0)
-    return like(sde.alpha(t), x0) * x0 + like(sde.sigma(t), x0) * z
 
 
 # How a batch is drawn

@@ -511,7 +511,7 @@ WRONG += [
         steps.annealed_langevin,
     ),
     slip("eq-target", training.dsm_error, "+ z)", "+ z / like(sde.sigma(t), z))", *LINEAR),
-    slip("eq-denoising", training._diffused, "like(sde.alpha(t), x0) * x0", "x0", *LINEAR),
+    slip("eq-denoising", SDE.diffuse, "like(self.alpha(t), x0) * x0", "x0", *LINEAR),
     slip(
         "eq-denoising-constant", test_training.vincents_constant, "d - fisher", "-fisher", *HERMITE
     ),
