@@ -1,17 +1,8 @@
 """One way to refuse bad input: every message names the argument, its value and what is allowed."""
 
-import inspect
 import math
-import sys
-import types
-import typing
 import warnings
-from collections.abc import Callable, Mapping, Sequence
-from functools import partial, wraps
-from numbers import Integral, Real
-from operator import ge
-from types import MappingProxyType
-from typing import Any, NamedTuple
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -21,10 +12,6 @@ with warnings.catch_warnings():
     from tqdm.auto import tqdm
 
 __all__ = [
-    "at_least_single",
-    "bare",
-    "guard",
-    "leads_down",
     "require",
     "require_finite",
     "require_like",
@@ -33,7 +20,6 @@ __all__ = [
     "require_tensor",
     "require_times",
     "require_type",
-    "returns_numbers",
     "tqdm",
     "values_can_be_read",
 ]
@@ -124,215 +110,3 @@ def _bounds(value: Tensor) -> tuple[float, float]:
         return 0.0, 0.0
     low, high = torch.aminmax(value.detach())  # it has no forward derivative before torch 2.13
     return low.item(), high.item()
-
-
-# Public callables, held to their annotations
-
-
-def _anything(value: Any) -> bool:
-    return True
-
-
-class Rule(NamedTuple):
-    """What a value may be: of a kind and, if that is not all, such that ``holds(value)``."""
-
-    kind: Any
-    allowed: str
-    holds: Callable[[Any], bool] = _anything
-
-    def fits(self, value: Any) -> bool:
-        """Whether a value is so."""
-        return isinstance(value, self.kind) and self.holds(value)
-
-
-def _is_there(device: torch.device | str) -> bool:
-    try:
-        return torch.empty(0, device=device).device.type != "meta"
-    except (RuntimeError, AssertionError):  # torch has both for what is not there
-        return False
-
-
-_FLOATS = (torch.float64, torch.float32, torch.float16, torch.bfloat16)
-_INTEGER = Rule(Integral, "an integer", lambda n: not isinstance(n, bool))
-_RULES: dict[Any, Rule] = {
-    Any: Rule(object, "anything"),
-    bool: Rule(bool, "True or False"),
-    int: _INTEGER,
-    float: Rule(Real, "a number", lambda c: not isinstance(c, bool)),
-    Tensor: Rule(Tensor, "a floating-point tensor", lambda x: x.dtype in _FLOATS and not x.is_meta),
-    Callable: Rule(Callable, "a function", lambda function: not isinstance(function, type)),
-    tuple[int, ...]: Rule(
-        tuple | list,
-        "a shape, integers from 0",
-        lambda shape: len(shape) > 0 and all(_INTEGER.fits(n) and n >= 0 for n in shape),
-    ),
-    torch.dtype: Rule(torch.dtype, "a floating-point dtype", lambda dtype: dtype in _FLOATS),
-    torch.device: Rule(torch.device | str, "a device that is there", _is_there),
-}
-
-
-_WORDS = {
-    "NoneType": "None",
-    "SDE": "an SDE, for instance VPSDE()",
-    "Module": "a torch.nn.Module",
-    "Instant": "an instant, as sde.at gives it",
-}
-
-
-def _rules(hint: Any) -> list[Rule]:
-    """What an annotation allows: one rule, or one for each member of a union."""
-    origin, parts = typing.get_origin(hint), typing.get_args(hint)
-    if origin in (types.UnionType, typing.Union):
-        rules = [rule for part in parts for rule in _rules(part)]
-        return [r for r in rules if r.kind is not str or _RULES[torch.device] not in rules]
-    for known in (hint, origin):
-        if known in _RULES:
-            return [_RULES[known]]
-    if origin in (tuple, list, Sequence):
-        member = _rules(parts[0])[0]
-        words = f"a list, each member {member.allowed}"
-        if member.holds is _anything:  # as of instants, of which a path has many
-            kinds = lambda values: {*map(type, values)}
-            alike = lambda values: all(issubclass(kind, member.kind) for kind in kinds(values))
-            return [Rule(tuple | list, words, alike)]
-        return [Rule(tuple | list, words, lambda values: all(map(member.fits, values)))]
-    kind = origin or hint
-    return [Rule(kind, _WORDS.get(kind.__name__, f"a {kind.__name__}"))]
-
-
-def _check(name: str, hint: Any, border: Callable[..., Any] | None) -> Callable[[Any], Any]:
-    """A function that returns an argument, seen to by ``border(value, name)``, or refuses it."""
-    rules = _rules(hint)
-    optional = type(None) in [rule.kind for rule in rules]
-
-    def check(value: Any) -> Any:
-        for kind, _, holds in rules:
-            if isinstance(value, kind) and holds(value):
-                if border is None or (optional and value is None):
-                    return value
-                return border(value, name)
-        allowed = " or ".join(rule.allowed for rule in rules)
-        if isinstance(value, Tensor) and _RULES[Tensor] in rules:
-            require_tensor(name, value)
-        require(not any(isinstance(value, rule.kind) for rule in rules), name, repr(value), allowed)
-        return require_type(name, value, (), allowed)
-
-    return check
-
-
-def _held(
-    function: Callable[..., Any],
-    hints: dict[str, Any],
-    borders: Mapping[str, Any] = MappingProxyType({}),
-    late: bool = False,
-) -> Callable[..., Any]:
-    """The function, which refuses arguments that are not as annotated, as does one it returns."""
-    checks: dict[str, Callable[[Any], Any]] = {}
-    in_order: list[Callable[[Any], Any]] = []
-    for name, parameter in inspect.signature(function).parameters.items():
-        border = borders.get(name, False)
-        hint = Any if border is None else hints.get(name, Any)
-        checks[name] = _check(name, hint, border or None)
-        if parameter.kind is not parameter.KEYWORD_ONLY:
-            in_order += [checks[name]] * (100 if parameter.kind is parameter.VAR_POSITIONAL else 1)
-    made = typing.get_args(hints.get("return"))[:1]  # of Callable[[...], ...], the first dots
-
-    def seen(args: Sequence[Any], kwargs: dict[str, Any]) -> tuple[list[Any], dict[str, Any]]:
-        first = [check(value) for check, value in zip(in_order, args)]
-        rest = {name: checks[name](v) if name in checks else v for name, v in kwargs.items()}
-        return first + list(args[len(first) :]), rest
-
-    @wraps(function)
-    def held(*args: Any, **kwargs: Any) -> Any:
-        if late:
-            try:
-                return function(*args, **kwargs)
-            except Exception:
-                seen(args, kwargs)
-                raise
-        args, kwargs = seen(args, kwargs)  # pyright: ignore[reportAssignmentType]
-        out = function(*args, **kwargs)
-        if made and isinstance(made[0], list) and inspect.isfunction(out):
-            return _held(out, dict(zip(inspect.signature(out).parameters, made[0])))
-        return out
-
-    vars(held)["seen"] = seen
-    vars(function)["is_within"] = True
-    return held
-
-
-def guard(
-    module: str,
-    late: Sequence[str] = (),
-    inner: Sequence[str] = (),
-    **borders: Callable[..., Any] | None,
-) -> None:
-    """Hold a module's public callables to their annotations, from outside of what they compute.
-
-    What is of another type raises ``TypeError``. A parameter named in ``borders`` is replaced by
-    ``border(value, name)``, or is left alone if that is ``None``. Functions in ``late`` look only
-    once they have failed; those in ``inner``, of which loops are made, are left as they are.
-    """
-    names = vars(sys.modules[module])
-    for name, item in list(names.items()):
-        if name.startswith("_") or name in inner or getattr(item, "__module__", "") != module:
-            continue
-        if inspect.isfunction(item):
-            names[name] = _held(item, typing.get_type_hints(item), borders, name in late)
-        for part, method in list(vars(item).items()) if isinstance(item, type) else ():
-            bound = isinstance(method, classmethod)
-            function = method.__func__ if bound else method
-            public = part in ("__init__", "__call__") or not part.startswith("_")
-            if public and inspect.isfunction(function):
-                held = _held(function, typing.get_type_hints(function), borders)
-                setattr(item, part, classmethod(held) if bound else held)
-
-
-def returns_numbers(function: Any, name: str) -> Any:
-    """A border: the function, refusing values that are no number and no tensor, ``()`` or ``(B,)``.
-
-    ``B`` is the length of its first argument.
-    """
-    if not callable(function):
-        return function
-
-    call = "times(x0, generator)" if name == "times" else f"{name}(t)"
-
-    def checked(first: Tensor, *rest: Any) -> Any:
-        out: Any = function(first, *rest)
-        if isinstance(out, Real):
-            return first.new_tensor(out)
-        require_tensor(call, out)
-        if out.ndim:
-            require_shape(call, out, *first.shape[:1])
-        return out
-
-    return checked
-
-
-def at_least_single(x: Tensor, name: str) -> Tensor:
-    """A border: the tensor, in single precision if it is half."""
-    return x.to(torch.promote_types(x.dtype, torch.float32))
-
-
-def leads_down(path: list[Any], name: str) -> list[Any]:
-    """A border: the path, if no instant of it is later than the one before."""
-    times = [t.time for t in path]
-    falls = len(times) >= 2 and all(map(ge, times, times[1:]))
-    require(falls, name, times, "of two instants or more, none later than the one before")
-    return path
-
-
-def bare(function: Any, otherwise: Callable[..., Any]) -> Callable[..., Any]:
-    """What :func:`guard` has wrapped, for a loop, or ``otherwise(function)`` if it has not.
-
-    What a ``partial`` binds is looked at now.
-    """
-    inner: Any = function.func if isinstance(function, partial) else function
-    if hasattr(inner, "seen"):
-        within = vars(inner)["__wrapped__"]
-        if inner is function:
-            return within
-        args, kwargs = inner.seen(function.args, function.keywords)
-        return partial(within, *args, **kwargs)
-    return function if hasattr(inner, "is_within") else otherwise(function)

@@ -6,7 +6,8 @@ from numbers import Integral
 import torch
 from torch import Tensor
 
-from ._checks import guard, require, require_finite, require_shape, values_can_be_read
+from ._checks import require, require_finite, require_shape, values_can_be_read
+from ._guard import guard
 from .mixtures import GaussianMixture
 
 

@@ -15,14 +15,8 @@ from numbers import Real
 import torch
 from torch import Tensor
 
-from ._checks import (
-    guard,
-    require,
-    require_finite,
-    require_shape,
-    require_tensor,
-    values_can_be_read,
-)
+from ._checks import require, require_finite, require_shape, require_tensor, values_can_be_read
+from ._guard import guard
 from .mixtures import symmetrised
 from .score import Score, checked, denoise, grad_log
 from .sde import SDE, like

@@ -21,8 +21,6 @@ import torch
 from torch import Tensor
 
 from ._checks import (
-    guard,
-    leads_down,
     require,
     require_finite,
     require_like,
@@ -30,6 +28,7 @@ from ._checks import (
     require_times,
     require_type,
 )
+from ._guard import guard, leads_down
 from .samplers import Grid, Solver, Walk, own_noise, run_times, steps_to, walk
 from .score import Score, checked
 from .sde import SDE, Instant

@@ -20,16 +20,8 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 from torch.quasirandom import SobolEngine
 
-from ._checks import (
-    guard,
-    require,
-    require_finite,
-    require_shape,
-    require_states,
-    require_type,
-    returns_numbers,
-    tqdm,
-)
+from ._checks import require, require_finite, require_shape, require_states, require_type, tqdm
+from ._guard import guard, returns_numbers
 from .guidance import classifier_free
 from .likelihood import exact_divergence, hutchinson, log_likelihood, rademacher
 from .mixtures import GaussianMixture

@@ -16,7 +16,6 @@ import torch
 from torch import Tensor
 
 from ._checks import (
-    guard,
     require,
     require_finite,
     require_like,
@@ -24,6 +23,7 @@ from ._checks import (
     require_states,
     require_tensor,
 )
+from ._guard import guard
 from .score import Score, checked, require_graph
 from .sde import SDE
 

@@ -18,7 +18,8 @@ import scipy
 import torch
 from torch import Tensor
 
-from ._checks import guard, require, require_finite, require_shape
+from ._checks import require, require_finite, require_shape
+from ._guard import guard
 
 
 class Distance(NamedTuple):

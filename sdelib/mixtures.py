@@ -7,7 +7,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from ._checks import guard, require, require_finite, require_shape, require_tensor
+from ._checks import require, require_finite, require_shape, require_tensor
+from ._guard import guard
 
 
 def symmetrised(name: str, matrices: Tensor) -> Tensor:

@@ -10,7 +10,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from ._checks import guard, require, require_shape, require_tensor, values_can_be_read
+from ._checks import require, require_shape, require_tensor, values_can_be_read
+from ._guard import guard
 from .sde import like
 
 

@@ -24,15 +24,8 @@ from matplotlib.colors import LinearSegmentedColormap, is_color_like, to_rgb
 from matplotlib_inline.backend_inline import set_matplotlib_formats
 from torch import Tensor
 
-from ._checks import (
-    at_least_single,
-    guard,
-    require,
-    require_finite,
-    require_like,
-    require_shape,
-    require_tensor,
-)
+from ._checks import require, require_finite, require_like, require_shape, require_tensor
+from ._guard import at_least_single, guard
 
 BLUE, ORANGE, GREEN, RED, PURPLE = "#3b82c4", "#e07b39", "#3a9d6e", "#c2476b", "#8e6bbf"
 GREY = "#808080"

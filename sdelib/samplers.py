@@ -20,9 +20,6 @@ import torch
 from torch import Tensor
 
 from ._checks import (
-    bare,
-    guard,
-    leads_down,
     require,
     require_finite,
     require_like,
@@ -31,9 +28,10 @@ from ._checks import (
     tqdm,
     values_can_be_read,
 )
+from ._guard import bare, bare_or, guard, leads_down
 from .score import Score, checked
 from .sde import SDE, Instant, randn_like, require_consistent
-from .steps import Noise, Step, _checked_noise, ddim, euler_maruyama, plus
+from .steps import Noise, Step, ddim, euler_maruyama, plus
 
 Solver = Callable[..., Iterator[Tensor]]
 """``solver(score, x, path, noise=randn_like)`` yields the states at ``path[1:]``, from ``x`` on."""
@@ -551,5 +549,9 @@ def _third_derivative(at: np.ndarray, values: np.ndarray) -> tuple[np.ndarray, n
 
 
 guard(
-    __name__, inner=("steps_to", "own_noise"), score=checked, noise=_checked_noise, path=leads_down
+    __name__,
+    inner=("steps_to", "own_noise"),
+    score=checked,
+    noise=bare_or(checked),
+    path=leads_down,
 )

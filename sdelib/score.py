@@ -8,7 +8,6 @@ from torch import Tensor
 from torch.autograd.graph import get_gradient_edge
 
 from ._checks import (
-    guard,
     require,
     require_like,
     require_tensor,
@@ -16,6 +15,7 @@ from ._checks import (
     require_type,
     values_can_be_read,
 )
+from ._guard import guard
 from .mixtures import GaussianMixture
 from .sde import SDE, like
 

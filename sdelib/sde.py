@@ -26,8 +26,6 @@ import torch
 from torch import Tensor
 
 from ._checks import (
-    at_least_single,
-    guard,
     require,
     require_finite,
     require_like,
@@ -38,6 +36,7 @@ from ._checks import (
     require_type,
     values_can_be_read,
 )
+from ._guard import at_least_single, guard
 
 
 def like(c: Tensor, x: Tensor) -> Tensor:

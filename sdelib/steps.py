@@ -13,21 +13,12 @@ increments compare two steps path by path.
 """
 
 from collections.abc import Callable
-from functools import partial
 from numbers import Real
-from typing import Any
 
 from torch import Tensor, add
 
-from ._checks import (
-    bare,
-    guard,
-    require,
-    require_like,
-    require_tensor,
-    require_type,
-    values_can_be_read,
-)
+from ._checks import require, require_like, require_tensor, require_type, values_can_be_read
+from ._guard import bare_or, guard
 from .score import Score, checked
 from .sde import Instant, like, randn_like, require_order, transition
 
@@ -233,9 +224,4 @@ def annealed_langevin(
     return x
 
 
-def _checked_noise(noise: Any, name: str) -> Noise:
-    """A border: the noise, refusing what would be broadcast, if it is not this library's own."""
-    return noise if checked(noise, name) is noise else bare(noise, partial(checked, name=name))
-
-
-guard(__name__, inner=("plus",), score=checked, noise=_checked_noise)
+guard(__name__, inner=("plus",), score=checked, noise=bare_or(checked))

@@ -37,8 +37,6 @@ from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from torch.quasirandom import SobolEngine
 
 from ._checks import (
-    at_least_single,
-    guard,
     require,
     require_finite,
     require_like,
@@ -47,9 +45,9 @@ from ._checks import (
     require_tensor,
     require_times,
     require_type,
-    returns_numbers,
     tqdm,
 )
+from ._guard import at_least_single, guard, returns_numbers
 from .score import Score, checked
 from .sde import SDE, like, randn_like
 
@@ -659,6 +657,12 @@ def _batch(x: Tensor, name: str) -> Tensor:
     return x
 
 
-_seen_to = dict.fromkeys(("optimizer", "schedule", "optimizers", "sources", "path", "settings"))
-_numbers = {"times": returns_numbers, "weight": returns_numbers}
-guard(__name__, x0=_batch, u=at_least_single, **_numbers, **_seen_to)
+guard(
+    __name__,
+    x0=_batch,
+    u=at_least_single,
+    times=returns_numbers,
+    weight=returns_numbers,
+    # looked at where they are used, more closely than by type
+    **dict.fromkeys(("optimizer", "schedule", "optimizers", "sources", "path", "settings")),
+)
