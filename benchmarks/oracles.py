@@ -1,4 +1,5 @@
 """Run other people's samplers on fixed states, and store where these end: `tests/oracles.json`.
+Their distances of fixed samples are stored there as well.
 
     python benchmarks/oracles.py [--authors FOLDER]    in .venv-bench
 
@@ -25,6 +26,7 @@ from unittest.mock import MagicMock, patch
 os.environ["OMP_NUM_THREADS"] = "1"
 
 import numpy as np
+import ot
 import peers
 import scipy.fft  # noqa: F401, before peers.py loads single modules, which would load it twice
 import torch
@@ -128,6 +130,24 @@ def in_torchsde(process: str, sde: SDE, score, x: Tensor, times: Tensor) -> dict
     return row("torchsde", "euler", process, times, x, end, noise=noise)
 
 
+def distances() -> Iterator[dict]:
+    """Distances of samples, of the optimal transport library."""
+    z = normals(2, 50, 3)
+    x, y = z[0], 0.5 + z[1] @ normals(3, 3)
+    directions = x.new_empty(20, 3).normal_(generator=torch.Generator().manual_seed(0))
+    unit = torch.nn.functional.normalize(directions, dim=1)
+    means, covs = [v.mean(0) for v in (x, y)], [torch.cov(v.T) for v in (x, y)]
+    found = {
+        "wasserstein": ot.wasserstein_1d(x[:, 0], y[:, 0]),
+        "sliced": ot.sliced_wasserstein_distance(x, y, projections=unit.T),
+        "Frechet": ot.gaussian.bures_wasserstein_distance(*means, *covs) ** 2,
+    }
+    for name, value in found.items():
+        yield {"source": "POT", "sampler": name} | {
+            key: v.squeeze().tolist() for key, v in {"x": x, "y": y, "value": value}.items()
+        }
+
+
 # The authors' code: a step at a time, from states of shape (B, 1, 1, 8)
 
 
@@ -180,7 +200,7 @@ def main() -> None:
     parser.add_argument("--authors", metavar="FOLDER", help="their code; kept as it was without it")
     folder = parser.parse_args().authors
     kept = json.loads(RECORDED.read_text(encoding="utf-8")) if RECORDED.exists() else {"rows": []}
-    rows = list(flows())
+    rows = [*flows(), *distances()]
     rows += authors(folder) if folder else [r for r in kept["rows"] if r["source"] == AUTHORS]
     versions = {r["source"]: "" for r in rows}
     for name in versions:

@@ -49,7 +49,7 @@ def torchdiffeq(method: str, score, x: Tensor, n: int, sde: SDE = sde, t_min=T_M
 
 
 def torchdiffeq_adaptive(method: str, tol: float, score, x: Tensor, sde: SDE, t_min=T_MIN):
-    # it would step beyond its end, where there are no times, and interpolate
+    # it would step beyond its end and interpolate
     stop = {"options": {"step_t": torch.tensor([t_min]).to(x)}}
     return _torchdiffeq(method, score, x, sde, t_min, rtol=tol, atol=tol, **stop)
 
@@ -57,7 +57,8 @@ def torchdiffeq_adaptive(method: str, tol: float, score, x: Tensor, sde: SDE, t_
 def _torchdiffeq(method, score, x, sde, t_min, **options):
     from torchdiffeq import odeint
 
-    flow = lambda t, y: reverse_drift(score, sde, y, t, eta=0)
+    # to choose its first step, an adaptive method looks beyond the end, where there are no times
+    flow = lambda t, y: reverse_drift(score, sde, y, t.clamp(min=t_min), eta=0)
     ends = torch.tensor([1, t_min]).to(x)
     return denoise(score, sde, odeint(flow, x, ends, method=method, **options)[-1], ends[-1])
 
@@ -190,6 +191,8 @@ def diffusers(
 
     scheduler = getattr(diffusers, name)(trained_betas=betas(sde, t_min), **options)
     scheduler.set_timesteps(n)
+    if hasattr(scheduler, "set_begin_index"):
+        scheduler.set_begin_index(0)  # not looked up by the time, which may be rounded to another's
     y, high = x / sde.alpha(x.new_ones(())), ratio(x.new_ones(()), sde)
     if scheduler.init_noise_sigma == 1:  # other schedulers walk x / alpha
         y = y / torch.hypot(high, x.new_ones(()))

@@ -1,4 +1,5 @@
-"""Other people's samplers, from the same states over the same times with the same noise.
+"""Other people's samplers, from the same states over the same times with the same noise, and their
+distances of the same samples.
 
 `tests/oracles.json` holds where theirs ended, and `benchmarks/oracles.py` made it. A difference is
 bounded by its reason, which stands beside it.
@@ -10,9 +11,11 @@ from pathlib import Path
 
 import pytest
 import torch
+from scipy.integrate import solve_ivp
 
 from sdelib.data import deck_mixture
 from sdelib.likelihood import decode
+from sdelib.metrics import frechet_distance, sliced_wasserstein, wasserstein
 from sdelib.samplers import dpm_solver_2m, reverse, walk
 from sdelib.score import denoise, exact_score
 from sdelib.sde import VESDE, VPSDE, SubVPSDE
@@ -81,6 +84,38 @@ def test_a_solver_of_equations_decodes_to_the_same_data(row):
     end = denoise(score, sde, data, torch.tensor(t_min))
     # the flow parts neighbours by up to 1e2 here, and theirs was held to 1e-9 as well
     torch.testing.assert_close(end, tensor(row, "end"), rtol=0, atol=1e-6)
+
+
+@pytest.mark.parametrize("process", ["VP", "VE", "sub-VP"])
+def test_scipy_decodes_to_the_same_data(process):
+    sde, codes = PROCESSES[process], torch.tensor([[-1.5], [-0.2], [0.9]], dtype=torch.float64)
+    codes = codes * sde.sigma(torch.tensor(1.0)).item()
+    score = exact_score(sde, deck_mixture().to(codes))
+
+    def velocity(t, x):
+        x, t = torch.tensor(x)[:, None], torch.tensor(t)
+        return (sde.f(t) * x - sde.g(t) ** 2 / 2 * score(x, t)).squeeze(1).numpy()
+
+    ends = solve_ivp(
+        velocity, (1, 1e-3), codes[:, 0].numpy(), method="DOP853", rtol=1e-10, atol=1e-10
+    )
+    data = decode(score, sde, codes, 1e-3, rtol=1e-10, atol=1e-10)
+    # the flow parts neighbours by up to 1e2, and each is held to 1e-10
+    torch.testing.assert_close(data[:, 0], torch.tensor(ends.y[:, -1]), rtol=0, atol=1e-7)
+
+
+@pytest.mark.parametrize(
+    "row", [r for r in ROWS if r["source"] == "POT"], ids=lambda r: r["sampler"]
+)
+def test_a_distance_is_that_of_optimal_transport(row):
+    x, y = tensor(row, "x"), tensor(row, "y")
+    seeded = torch.Generator().manual_seed(0)
+    ours = {
+        "wasserstein": lambda: wasserstein(x[:, :1], lambda u: y[:, :1].sort(0).values, 50).value,
+        "sliced": lambda: sliced_wasserstein(x, y, 20, seeded),
+        "Frechet": lambda: frechet_distance(x, y),
+    }[row["sampler"]]()
+    assert ours == pytest.approx(row["value"], rel=1e-9)
 
 
 # The paper's authors' code: one step, with N = 1000 of length 1 / N, on a grid of 1 / (N - 1)
