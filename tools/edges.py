@@ -23,6 +23,7 @@ import torch
 ROOT = Path(__file__).resolve().parents[1]
 sys.path[:0] = [str(ROOT)]
 from sdelib.likelihood import hutchinson, log_likelihood, rademacher  # noqa: E402
+from sdelib.metrics import density_coverage  # noqa: E402
 from sdelib.mixtures import GaussianMixture  # noqa: E402
 from sdelib.samplers import ddim, sample, walk  # noqa: E402
 from sdelib.score import exact_score  # noqa: E402
@@ -192,25 +193,37 @@ def refused():
 
 
 def memory():
-    """What a million samples need, drawn in batches, beside a hundred thousand."""
-    sde = VPSDE()
-    read, write = os.pipe()
-    peaks = []
-    for n in (100_000, 1_000_000):
-        pid = os.fork()
-        if not pid:
-            try:
-                before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-                sample(lambda x, t: -x, sde, (n, 2), walk(ddim), 5, batch_size=10_000)
-                after = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-                os.write(write, f"{(after - before) * 1024}\n".encode())
-            finally:
-                os._exit(0)
-        os.waitpid(pid, 0)
-        peaks.append(int(os.read(read, 100)))
+    """What a million samples need in batches, and the pairs of twenty thousand points in blocks."""
+
+    def drawn(n):
+        sample(lambda x, t: -x, VPSDE(), (n, 2), walk(ddim), 5, batch_size=10_000)
+
     # the samples themselves, in batches and once more joined
-    more = (peaks[1] - peaks[0]) / (900_000 * 2 * 4)
+    more = (peak(drawn, 1_000_000) - peak(drawn, 100_000)) / (900_000 * 2 * 4)
     yield "memory for a million samples in batches, over that for what they fill", more, 2.5
+    x, real = torch.randn(2, 20_000, 2, generator=torch.Generator().manual_seed(0))
+
+    def judged(n):
+        density_coverage(x[:n], real[:n])
+
+    more = peak(judged, 20_000) / peak(judged, 5_000)
+    yield "memory for density and coverage of 20 000 points, over that of 5000", more, 1.25
+
+
+def peak(run: Callable[[int], object], n: int) -> int:
+    """By how many bytes a process of its own grows in `run(n)`."""
+    read, write = os.pipe()
+    pid = os.fork()
+    if not pid:
+        try:
+            before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+            run(n)
+            after = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+            os.write(write, f"{(after - before) * 1024}\n".encode())
+        finally:
+            os._exit(0)
+    os.waitpid(pid, 0)
+    return int(os.read(read, 100))
 
 
 def main() -> None:
