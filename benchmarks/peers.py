@@ -48,10 +48,12 @@ def torchdiffeq(method: str, score, x: Tensor, n: int, sde: SDE = sde, t_min=T_M
     return _torchdiffeq(method, score, x, sde, t_min, **steps)
 
 
-def torchdiffeq_adaptive(method: str, tol: float, score, x: Tensor, sde: SDE, t_min=T_MIN):
+def torchdiffeq_adaptive(
+    method: str, tol: float, score, x: Tensor, sde: SDE, t_min=T_MIN, **first
+) -> Tensor:
     # it would step beyond its end and interpolate
-    stop = {"options": {"step_t": torch.tensor([t_min]).to(x)}}
-    return _torchdiffeq(method, score, x, sde, t_min, rtol=tol, atol=tol, **stop)
+    options = {"step_t": torch.tensor([t_min]).to(x)} | first
+    return _torchdiffeq(method, score, x, sde, t_min, rtol=tol, atol=tol, options=options)
 
 
 def _torchdiffeq(method, score, x, sde, t_min, **options):
@@ -270,11 +272,13 @@ DETERMINISTIC = {  # solvers of the flow, by peer; those of first order are left
         for gam in (1.5, 2.0)
     },
 }
-ADAPTIVE = {  # solvers that choose their steps, by tolerance
+FIRST = {"": {}} | {f", first {step:g}": {"first_step": step} for step in (0.1, 0.3)}
+ADAPTIVE = {  # solvers that choose their steps, by tolerance, and the first one unless it is given
     "torchdiffeq": {
-        f"{method}, tolerance {tol:.0e}": partial(torchdiffeq_adaptive, method, tol)
+        f"{method}, tolerance {tol:.0e}{words}": partial(torchdiffeq_adaptive, method, tol, **first)
         for method in ("bosh3", "dopri5")
         for tol in (1e-1, 1e-2, 1e-3, 1e-4)
+        for words, first in FIRST.items()
     }
 }
 DDPM = partial(diffusers, "DDPMScheduler", clip_sample=False, timestep_spacing="trailing")
