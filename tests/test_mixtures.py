@@ -11,7 +11,7 @@ from torch.distributions import Categorical, MixtureSameFamily, MultivariateNorm
 from torch.testing import assert_close
 
 from sdelib.data import deck_mixture
-from sdelib.mixtures import GaussianMixture
+from sdelib.mixtures import GaussianMixture, symmetrised
 
 
 def test_log_prob_is_that_of_torch(target):
@@ -75,15 +75,17 @@ def test_a_batch_of_times_holds_a_mixture_a_row(target):
 
 
 @pytest.mark.parametrize("std", [0.5, 1e-3])
-def test_condition_obeys_bayes_rule(target, std):
+@pytest.mark.parametrize("seen", [1, 2, 3])
+def test_condition_obeys_bayes_rule(target, std, seen):
     # log p(x | y) = log p(x) + log p(y | x) - log p(y), at every x
-    A, y = torch.tensor([[1.0, -0.5]]), torch.tensor([0.4])
+    A = torch.tensor([[1.0, -0.5], [0.3, 0.8], [-0.2, 0.1]])[:seen]
+    y = A @ torch.tensor([0.5, 0.2])
     posterior = target.condition(A, y, std)
     x = posterior.sample(40)
-    log_likelihood = torch.distributions.Normal(x @ A.mT, std).log_prob(y)[:, 0]
+    log_likelihood = torch.distributions.Normal(x @ A.mT, std).log_prob(y).sum(1)
     evidence = target.log_prob(x) + log_likelihood - posterior.log_prob(x)
     marginal = GaussianMixture.from_covs(
-        target.weights, target.means @ A.mT, A @ target.covs @ A.mT + std**2
+        target.weights, target.means @ A.mT, A @ target.covs @ A.mT + std**2 * torch.eye(seen)
     )
     assert_close(evidence, marginal.log_prob(y[None]).expand(40), rtol=1e-6, atol=1e-6)
 
@@ -189,6 +191,14 @@ def test_times_in_double_do_not_change_single_precision(target):
     assert_close(noisy.score(x), single.perturb(0.5, 0.5).score(x))
 
 
+def test_a_mixture_a_row_follows_the_dtype_of_the_states(target):
+    batch, x = target.perturb(torch.rand(3), 0.1 + torch.rand(3)), torch.randn(3, 2)
+    single = batch.to(x.float())
+    for part in ("weights", "means", "variances", "axes"):
+        assert torch.equal(getattr(single, part), getattr(batch, part).float())
+    assert_close(single.log_prob(x.float()), batch.log_prob(x).float())
+
+
 def test_moments_and_densities_of_a_mixture_a_row_and_what_it_has_not(target):
     alpha, sigma = torch.rand(2), 0.1 + torch.rand(2)  # as many as dimensions and components
     batch = target.perturb(alpha, sigma)
@@ -226,11 +236,12 @@ def test_narrow_and_distant_components_keep_their_digits():
     assert_close(mixture.quantile(levels)[:, 0], where, rtol=0, atol=5e-10)
 
 
-def test_quantiles_of_no_levels_and_of_narrow_components():
+@pytest.mark.parametrize("std", [1e-4, 1e4])
+def test_quantiles_of_no_levels_and_of_narrow_and_wide_components(std):
     assert deck_mixture().quantile(torch.zeros(0)).shape == (0, 1)
-    narrow = GaussianMixture(torch.ones(1), torch.zeros(1, 1), torch.full((1, 1), 1e-8))
-    level = torch.tensor([0.975])  # 1.96 standard deviations of 1e-4
-    assert_close(narrow.quantile(level), 1e-4 * torch.special.ndtri(level)[:, None])
+    normal = GaussianMixture(torch.ones(1), torch.zeros(1, 1), torch.full((1, 1), std**2))
+    level = torch.tensor([0.975])  # 1.96 standard deviations
+    assert_close(normal.quantile(level), std * torch.special.ndtri(level)[:, None])
 
 
 def test_a_generator_decides_a_draw_alone(target):
@@ -287,7 +298,19 @@ W, M, V = torch.tensor([0.5, 0.5]), torch.zeros(2, 1), torch.ones(2, 1)
             lambda: GaussianMixture(W, M, torch.ones(2)),
             r"variances must be of shape \(2, 1\), got shape \(2,\)",
         ),
+        (
+            lambda: GaussianMixture(W[:, None], M, V),
+            r"weights must be of shape \(K,\), got shape \(2, 1\)",
+        ),
+        (
+            lambda: GaussianMixture(W, M[:, :0], V[:, :0]),
+            r"means must be of shape \(K, d\), K = 2, got shape \(2, 0\)",
+        ),
         (lambda: GaussianMixture(W, M, -V), "variances must be positive, got values down to -1"),
+        (
+            lambda: GaussianMixture(W, M, torch.tensor([[0.0], [1.0]])),
+            "variances must be positive, got values down to 0",
+        ),
         (
             lambda: GaussianMixture(W, M * math.nan, V),
             "means must be finite everywhere, got NaN or infinity",
@@ -303,6 +326,18 @@ W, M, V = torch.tensor([0.5, 0.5]), torch.zeros(2, 1), torch.ones(2, 1)
             r"covs must be of shape \(2, 1, 1\), got shape \(2, 1\)",
         ),
         (
+            lambda: GaussianMixture.from_covs(W, M[:, 0], V[..., None]),
+            r"means must be of shape \(K, d\), got shape \(2,\)",
+        ),
+        (
+            lambda: GaussianMixture.from_covs(W, M, math.nan * V[..., None]),
+            "covs must be finite everywhere",
+        ),
+        (
+            lambda: deck_mixture().perturb(torch.ones(2), torch.ones(3)),
+            r"alpha and sigma must be of one number, got \{2, 3\} of them",
+        ),
+        (
             lambda: deck_mixture().perturb(torch.ones(2, 2), torch.ones(2, 2)),
             r"alpha must be of shape \(\) or \(B,\), got shape \(2, 2\)",
         ),
@@ -314,7 +349,10 @@ W, M, V = torch.tensor([0.5, 0.5]), torch.zeros(2, 1), torch.ones(2, 1)
             lambda: GaussianMixture(W, M, V, torch.eye(2)),
             r"axes must be of shape \(2, 1, 1\), got shape \(2, 2\)",
         ),
-        (lambda: GaussianMixture.from_covs(W, M, -V[..., None]), "covs must be positive definite"),
+        (
+            lambda: GaussianMixture.from_covs(W, M, -V[..., None]),
+            r"covs must be positive definite, got an eigenvalue of \[-1.0\]",
+        ),
         (
             lambda: deck_mixture().score(torch.zeros(4)),
             r"x must be of shape \(B, 1\), got shape \(4,\)",
@@ -325,18 +363,65 @@ W, M, V = torch.tensor([0.5, 0.5]), torch.zeros(2, 1), torch.ones(2, 1)
             "std must be positive and finite, got 0.0",
         ),
         (
+            lambda: deck_mixture().condition(torch.ones(1, 1), torch.ones(1), math.inf),
+            "std must be positive and finite, got inf",
+        ),
+        (
+            lambda: deck_mixture().condition(torch.full((1, 1), math.nan), torch.ones(1), 1.0),
+            "A must be finite everywhere",
+        ),
+        (
+            lambda: deck_mixture().condition(torch.ones(1, 1), torch.ones(2), 1.0),
+            r"y must be of shape \(1,\), got shape \(2,\)",
+        ),
+        (
             lambda: deck_mixture().condition(torch.ones(1, 2), torch.ones(1), 1.0),
             r"A must be of shape \(m, 1\)",
         ),
         (
-            lambda: deck_mixture().quantile(torch.tensor([0.0])),
-            r"u must be inside \(0, 1\), got values from 0 to 0",
+            lambda: deck_mixture().quantile(torch.tensor([0.5, 0.0])),
+            r"u must be inside \(0, 1\), got values from 0 to 0.5",
+        ),
+        (
+            lambda: deck_mixture().quantile(torch.tensor([0.5, 1.0])),
+            r"u must be inside \(0, 1\), got values from 0.5 to 1",
+        ),
+        (
+            lambda: deck_mixture().quantile(torch.tensor([0.5, math.nan])),
+            "u must be finite everywhere",
+        ),
+        (
+            lambda: deck_mixture().quantile(torch.full((2, 1), 0.5)),
+            r"u must be of shape \(n,\), got shape \(2, 1\)",
         ),
     ],
 )
 def test_bad_values_are_named(call, message):
     with pytest.raises(ValueError, match=message):
         call()
+
+
+@pytest.mark.parametrize("bound", [1e100, -1e100])
+@pytest.mark.parametrize("name", ["alpha", "sigma"])
+def test_a_coefficient_is_a_number_below_1e100(name, bound):
+    below = {"alpha": 1.0, "sigma": 1.0, name: math.nextafter(bound, 0)}
+    assert deck_mixture().perturb(**below).variances.isfinite().all()
+    with pytest.raises(ValueError, match=f"{name} must be finite, and not that large"):
+        deck_mixture().perturb(**{**below, name: bound})
+
+
+@pytest.mark.parametrize("shape", [(2, 2), (3, 2, 2)])
+def test_the_symmetric_part_is_the_mean_with_the_transpose(shape):
+    rough = torch.eye(2).expand(shape).clone()
+    rough[..., 0, 1] = 1e-5
+    assert_close(symmetrised("C", rough)[..., 1, 0], torch.full(shape[:-2], 5e-6))
+    assert_close(symmetrised("C", rough), symmetrised("C", rough).mT)
+
+
+@pytest.mark.parametrize("shape", [(2,), (2, 3), (2, 2, 3)])
+def test_only_square_matrices_have_a_symmetric_part(shape):
+    with pytest.raises(ValueError, match=r"C must be square matrices, got shape \(2,"):
+        symmetrised("C", torch.ones(shape))
 
 
 def test_the_plane_has_no_quantiles(target):
@@ -347,6 +432,8 @@ def test_the_plane_has_no_quantiles(target):
 def test_arrays_that_are_not_tensors_are_refused():
     with pytest.raises(TypeError, match="weights must be a floating-point tensor, got list"):
         GaussianMixture([0.5, 0.5], M, V)
+    with pytest.raises(TypeError, match="n must be an integer, got float"):
+        deck_mixture().sample(2.0)
 
 
 def test_from_classes_has_each_classs_share_mean_and_covariance():
@@ -365,6 +452,13 @@ def test_a_mixture_perturbed_at_no_times_scores_no_points(target):
     assert target.perturb(nothing, nothing).score(torch.zeros(0, 2)).shape == (0, 2)
 
 
+def test_two_points_are_enough_of_a_class():
+    x = torch.tensor([[0.0], [2.0], [1.0], [7.0]])
+    mixture = GaussianMixture.from_classes(x, torch.tensor([0, 0, 1, 1]), pooled=0.0)
+    assert_close(mixture.means, torch.tensor([[1.0], [4.0]]))
+    assert_close(mixture.variances, torch.tensor([[2.0], [18.0]]))
+
+
 def test_from_classes_pools_covariances_and_adds_white_noise():
     labels, x = torch.arange(40) % 2, torch.randn(40, 3)
     x[::2] *= 3
@@ -374,7 +468,9 @@ def test_from_classes_pools_covariances_and_adds_white_noise():
     assert_close(pooled[0], own.mean(0))
     assert_close(pooled[1], own.mean(0))
     assert_close(half, (own + pooled) / 2)
-    assert_close(own[0], torch.cov(x[::2].T) + 0.7 * torch.eye(3))
+    white = 0.7 * torch.eye(3)
+    assert_close(own[0], torch.cov(x[::2].T) + white)
+    assert_close(GaussianMixture.from_classes(x, labels).covs + white, own + 0.3 * (pooled - own))
     # a class counts once, however many points it has: with equal shares that would not show
     own, pooled = (
         GaussianMixture.from_classes(x, torch.arange(40) % 4 // 3, p).covs for p in (0.0, 1.0)
@@ -401,7 +497,8 @@ def test_labels_may_be_integers_of_any_kind(kind):
 
 
 def test_labels_that_are_not_integers_are_refused():
-    for labels in (torch.zeros(3), [0, 0, 0]):
+    integers = torch.zeros(3).long()
+    for labels in (torch.zeros(3), [0, 0, 0], integers + 0j, integers.to("meta")):
         with pytest.raises(TypeError, match="labels must be integers, got"):
             GaussianMixture.from_classes(torch.ones(3, 2), labels)
 
@@ -412,6 +509,11 @@ def test_labels_that_are_not_integers_are_refused():
         (dict(labels=torch.tensor([0, 0, 1])), "labels must be two or more points a class"),
         (dict(labels=torch.tensor([0, 0])), r"labels must be of shape \(3,\)"),
         (dict(labels=torch.tensor([0, 0, 2])), "labels must be two or more points a class"),
+        (dict(labels=torch.tensor([0, 0, 3])), "labels must be from 0 to K - 1, got .* to 3"),
+        (
+            dict(x=torch.ones(1, 1), labels=torch.tensor([0])),
+            "labels must be two or more points a class",
+        ),
         (
             dict(labels=torch.tensor([0, 0, -1])),
             "labels must be from 0 to K - 1, got values from -1",
