@@ -1,6 +1,7 @@
 """Every SDE's kernel against its own f and g, and against the paper's closed forms."""
 
 import copy
+import dataclasses
 import math
 import pickle
 
@@ -101,6 +102,16 @@ def test_an_instant_is_what_the_formulas_say(sde):
         assert torch.equal(t.now, now) and t.sde is sde
 
 
+def test_numbers_keep_double_precision_where_the_default_is_single(sde):
+    torch.set_default_dtype(torch.float32)
+    unused = dataclasses.replace(sde)  # whose formulas are yet to be looked at, by differences
+    assert unused.at(0.1).time == 0.1 and unused.at(1).time == 1
+    std = unused.at(1.0).sigma
+    log_density = unused.prior_log_prob(torch.full((1, 1), 2 * std, dtype=torch.float64)).item()
+    exact = -2 - math.log(std * math.sqrt(2 * math.pi))
+    assert math.isclose(log_density, exact, rel_tol=1e-12)
+
+
 def test_instants_of_many_times_multiply_the_states(sde):
     x, ts = torch.randn(3, 2, 4, dtype=torch.float32), torch.tensor([0.2, 0.5, 0.9])
     t = sde.at(ts, x)
@@ -145,6 +156,16 @@ def test_prior_is_a_normal_of_the_final_scale(sde):
     assert_close(sde.prior_log_prob(x[:9]), normal.log_prob(x[:9, 0]))
 
 
+def test_a_generator_decides_the_prior_sample_alone(device):
+    draws = []
+    for seed in (1, 2):
+        torch.manual_seed(seed)  # of no influence
+        generator = torch.Generator(device).manual_seed(0)
+        draws.append(VPSDE().prior_sample((3, 2), generator, torch.float16, device))
+    assert torch.equal(*draws)
+    assert draws[0].dtype == torch.float16 and draws[0].device.type == device
+
+
 def test_the_papers_constants():
     one, t = torch.ones(()), torch.linspace(0, 1, 11)
     assert_close(VPSDE().alpha(one).log(), torch.tensor(-5.025))  # -(0.1 + (20 - 0.1) / 2) / 2
@@ -173,7 +194,8 @@ def test_straight_paths_and_the_cosine_schedule_are_what_their_names_say():
     log_snr = torch.log(cosine.alpha(t[1:4]) ** 2 / cosine.sigma(t[1:4]) ** 2)
     # Nichol and Dhariwal's schedule has log SNR = -2 log tan(pi t / 2)
     assert_close(log_snr, -2 * torch.log(torch.tan(math.pi * t[1:4] / 2)), rtol=1e-6, atol=1e-6)
-    assert CosineSDE().alpha(torch.ones(())).item() == pytest.approx(1e-3)
+    for default in (CosineSDE(), FlowSDE()):
+        assert default.alpha(torch.ones(())).item() == pytest.approx(1e-3)
 
 
 class EDM(SDE):
@@ -242,6 +264,11 @@ class NumberForAlpha(EDM):
         return 1.0
 
 
+class ScalarForAlpha(EDM):
+    def alpha(self, t):
+        return torch.ones(())
+
+
 class NoSigma(SDE):
     def alpha(self, t):
         return 1 - t / 2
@@ -253,10 +280,20 @@ class NoSigma(SDE):
         (BetaAlone(), ValueError, r"BetaAlone.f\(t\) must be alpha' / alpha = .* got"),
         (Doubled(), ValueError, r"Doubled.g\(t\)\^2 must be \(sigma\^2\)' - 2 f sigma\^2 = "),
         (Halved(), ValueError, r"Halved.time_of\(sigma\(t\) / alpha\(t\)\) must be t = "),
-        (NoSignal(), ValueError, r"NoSignal.alpha\(1\) must be above 2e-16.* alpha\(0.999 t\)"),
+        (
+            NoSignal(),
+            ValueError,
+            r"NoSignal.alpha\(1\) must be above 2e-16.* alpha\(0.999 t\).*, got 6.1e-17",
+        ),
+        (FlowSDE(2**-52), ValueError, r"FlowSDE.alpha\(1\) must be above 2e-16"),
         (VPSDE(0.1, 3000.0), ValueError, r"VPSDE.alpha\(1\) must be above 2e-16"),
         (NotAtData(), ValueError, "NotAtData at t = 0 must be the data: alpha = 1, sigma = 0"),
         (NumberForAlpha(), TypeError, r"alpha\(t\) must be a floating-point tensor, got float"),
+        (
+            ScalarForAlpha(),
+            ValueError,
+            r"alpha\(t\) at times of shape \(7,\) must be of shape \(7,\), got shape \(\)",
+        ),
         (NoSigma(), NotImplementedError, r"NoSigma must define sigma\(self, t\)"),
     ],
     ids=lambda value: type(value).__name__,
@@ -264,12 +301,95 @@ class NoSigma(SDE):
 def test_formulas_that_do_not_belong_together_are_refused_at_every_door(sde, error, message):
     for use in (
         lambda: sde.at(0.5),
+        lambda: sde.at(torch.tensor([0.2, 0.5])),
         lambda: sde.path(torch.tensor([1.0, 0.5]), torch.zeros(1, 1)),
         lambda: sde.prior_sample((2, 1)),
         lambda: log_snr(sde, 4),
     ):
         with pytest.raises(error, match=message):
             use()
+
+
+@dataclasses.dataclass
+class Start(SDE):
+    """Noise and signal that change evenly from any start."""
+
+    alpha0: float
+    sigma0: float
+
+    def alpha(self, t):
+        return self.alpha0 - t / 2
+
+    def sigma(self, t):
+        return self.sigma0 + (80 - self.sigma0) * t
+
+
+@pytest.mark.parametrize(
+    "alpha, sigma, allowed",
+    [
+        (1.0009, 0.0, True),
+        (1.0011, 0.0, False),
+        (0.9989, 0.0, False),
+        (1.0, 0.8, True),  # a hundredth of sigma(1), as the paper's VE starts at sigma_min
+        (1.0, 0.8001, False),
+        (1.0, -1e-9, False),
+    ],
+)
+def test_a_process_starts_at_the_data_up_to_a_little(alpha, sigma, allowed):
+    if allowed:
+        assert Start(alpha, sigma).at(0.0)[3:5] == (alpha, sigma)
+        return
+    got = f"alpha = {alpha:g}, sigma = {sigma:g}"
+    with pytest.raises(ValueError, match=f"Start at t = 0 must be the data: .* got {got}$"):
+        Start(alpha, sigma).at(0.0)
+
+
+def test_the_least_signal_that_may_be_left_at_the_end():
+    assert FlowSDE(2**-51).at(1.0).alpha == 2**-51
+
+
+@dataclasses.dataclass
+class OffAt(EDM):
+    """EDM with ``g^2`` times a factor at one time."""
+
+    time: float
+    factor: float
+
+    def g(self, t):
+        right = super().g(t)
+        return torch.where(t == self.time, right * math.sqrt(self.factor), right)
+
+
+@pytest.mark.parametrize("time", [0.1, 0.3, 0.5, 0.7, 0.9])
+def test_a_contradiction_at_any_time_looked_at_is_named_with_it(time):
+    with pytest.raises(ValueError, match=rf"OffAt.g\(t\)\^2 must be .* at t = {time}, .* got"):
+        OffAt(time, 1.1).at(0.2)
+
+
+@pytest.mark.parametrize("factor, allowed", [(1.009, True), (1.011, False), (0.989, False)])
+def test_formulas_may_differ_by_a_thousandth_of_themselves_and_the_largest(factor, allowed):
+    # EDM's g^2 is 9 times as large at 0.9 as at 0.1: there the limit is a hundredth
+    if allowed:
+        assert OffAt(0.1, factor).at(0.2).time == 0.2
+        return
+    with pytest.raises(ValueError, match=r"OffAt.g\(t\)\^2 must be"):
+        OffAt(0.1, factor).at(0.2)
+
+
+def test_formulas_are_compared_once_for_each_process():
+    calls = []
+
+    class Counted(EDM):
+        def alpha(self, t):
+            calls.append(t)
+            return super().alpha(t)
+
+    sde, counts = Counted(), []
+    for _ in range(3):
+        calls.clear()
+        sde.at(0.5)
+        counts.append(len(calls))
+    assert counts[0] > counts[1] == counts[2]
 
 
 class Hole(JustVP):
@@ -314,9 +434,21 @@ def test_instants_of_single_times_have_double_precision(sde):
 
 def test_noise_does_not_depend_on_the_memory_layout():
     x = torch.zeros(2, 3, 4, 4)
-    last = x.contiguous(memory_format=torch.channels_last)
-    draws = [randn_like(v, torch.Generator().manual_seed(0)) for v in (x, last)]
-    assert torch.equal(*draws)
+    layouts = (x, x.contiguous(memory_format=torch.channels_last))
+    assert torch.equal(*(randn_like(v, torch.Generator().manual_seed(0)) for v in layouts))
+    unseeded = []
+    for v in layouts:
+        torch.manual_seed(0)
+        unseeded.append(randn_like(v))
+    assert torch.equal(*unseeded)
+
+
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float16, torch.long])
+def test_a_coefficient_takes_the_dtype_and_the_device_of_the_states(dtype):
+    c = torch.tensor([1, 2, 3]).to(dtype)
+    for states in (torch.zeros(3, 2), torch.zeros(3, 2, device="meta"), torch.zeros(3, 2).half()):
+        seen = like(c, states)
+        assert (seen.shape, seen.dtype, seen.device) == ((3, 1), states.dtype, states.device)
 
 
 def test_an_sde_survives_copies_functorch_and_compilation(sde):
@@ -364,8 +496,22 @@ BATCH = torch.zeros(5, 2)
             "ts must be strictly decreasing, got 0.5 followed by 0.5",
         ),
         (lambda: VPSDE().path(torch.tensor([0.5]), BATCH), "ts must be at least two times"),
-        (lambda: VPSDE().path(torch.tensor([2.0, 1.0]), BATCH), r"ts must be in \[0, 1\]"),
-        (lambda: VPSDE().path(torch.tensor([1.0, -0.5]), BATCH), r"ts must be in \[0, 1\]"),
+        (
+            lambda: VPSDE().path(torch.tensor([math.nextafter(1, 2), 0.5, 0.0]), BATCH),
+            r"ts must be in \[0, 1\], got 1.0000000000000002 to 0.0",
+        ),
+        (
+            lambda: VPSDE().path(torch.tensor([1.0, 0.5, -5e-324]), BATCH),
+            r"ts must be in \[0, 1\], got 1.0 to -5e-324",
+        ),
+        (
+            lambda: VPSDE().diffuse(BATCH, torch.tensor(0.5), BATCH[:1]),
+            r"z must be of shape \(5, 2\), got shape \(1, 2\)",
+        ),
+        (
+            lambda: VPSDE().prior_log_prob(torch.zeros(3)),
+            r"x must be of shape \(B, \*event\), got shape \(3,\)",
+        ),
         (lambda: VPSDE().path(torch.tensor(1.0), BATCH), r"ts must be of shape \(n \+ 1,\)"),
         (
             lambda: like(torch.zeros(4), torch.zeros(3, 4)),
@@ -384,9 +530,25 @@ def test_times_of_states_must_be_floating_point_tensors(sde, t):
         sde.perturb(torch.zeros(1, 1), t)
 
 
+@pytest.mark.parametrize("name", ["s", "t"])
+def test_a_transition_is_between_instants(name):
+    given = {"s": VPSDE().at(0.5), "t": VPSDE().at(0.6), name: 0.55}
+    with pytest.raises(
+        TypeError, match=f"{name} must be an instant, as sde.at gives it, got float"
+    ):
+        transition(**given)
+
+
+@pytest.mark.parametrize("ratio", [-5e-324, math.nan])
+def test_a_ratio_of_noise_to_signal_is_not_negative(sde, ratio):
+    with pytest.raises(ValueError, match="ratio must be at least 0 everywhere, got others"):
+        sde.time_of(torch.tensor([1.0, ratio]))
+
+
 def test_time_of_inverts_the_noise_to_signal_ratio(sde):
     t = torch.tensor([1e-3, 0.02, 0.4, 1.0])
     assert_close(sde.time_of(sde.sigma(t) / sde.alpha(t)), t, rtol=1e-9, atol=0)
+    assert (sde.time_of(torch.tensor([1e30, math.inf], dtype=torch.float32)) == 1).all()
     assert sde.time_of(torch.tensor(1e9)) == 1 and sde.time_of(torch.tensor(0.0)) < 1e-15
     assert sde.time_of(torch.ones(2, dtype=torch.float32)).dtype == torch.float32
     assert_close(SDE.time_of(sde, torch.tensor(1.5)), sde.time_of(torch.tensor(1.5)))
