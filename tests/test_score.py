@@ -6,7 +6,15 @@ from torch.func import grad, jacfwd
 from torch.testing import assert_close
 
 from sdelib.mixtures import GaussianMixture
-from sdelib.score import denoise, exact_score, grad_log, reverse_drift, translate
+from sdelib.score import (
+    checked,
+    denoise,
+    exact_score,
+    grad_log,
+    require_graph,
+    reverse_drift,
+    translate,
+)
 from sdelib.sde import VESDE, VPSDE, CosineSDE, FlowSDE, SubVPSDE
 
 
@@ -78,6 +86,21 @@ def test_denoising_shrinks_a_normal_law_by_the_factor_that_noise_widened_it(sde)
     assert_close(denoise(exact_score(sde, normal), sde, one_std, t), v**0.5 / widened)
 
 
+@pytest.mark.parametrize("eta", [{}, {"eta": 0}, {"eta": 0.5}, {"eta": 1}, {"eta": 2}], ids=str)
+def test_the_reverse_sde_keeps_the_variance_of_a_normal_law_at_every_eta(sde, eta):
+    # drift k x and noise eta g, walked backward, change the variance V at the rate
+    # 2 k V - eta^2 g^2, which is that of V = alpha^2 v + sigma^2; without eta it is Anderson's, 1
+    v, t = 0.3, torch.tensor([0.05, 0.4, 0.9])
+    normal = GaussianMixture(torch.ones(1), torch.zeros(1, 1), torch.full((1, 1), v))
+
+    def variance(t):
+        return sde.alpha(t) ** 2 * v + sde.sigma(t) ** 2
+
+    V, rate = torch.func.jvp(variance, (t,), (torch.ones_like(t),))
+    k = reverse_drift(exact_score(sde, normal), sde, torch.ones(3, 1), t, **eta)[:, 0]
+    assert_close(2 * k * V - eta.get("eta", 1) ** 2 * sde.g(t) ** 2, rate)
+
+
 def test_scores_follow_the_dtype_and_device_of_x(sde, target, device):
     x = torch.randn(3, 2, dtype=torch.float32, device=device)
     t = torch.tensor(0.5, dtype=torch.float32, device=device)
@@ -119,10 +142,11 @@ def test_a_score_is_not_asked_about_more_noise_than_its_process_has(target):
     score, t = translate(exact_score(ve, target), ve, flow), torch.tensor([0.5, 1.0])
     with pytest.raises(ValueError, match=r"t must be where sigma / alpha is at most 50, as for VE"):
         score(torch.randn(2, 2), t)
-    last, beyond = flow.time_of(torch.tensor([50.0, 50.1]))
-    assert score(torch.randn(2, 2), last).isfinite().all()
-    with pytest.raises(ValueError, match="where it is 50.1"):
-        score(torch.randn(2, 2), beyond)
+    t = flow.time_of(torch.tensor([50.0, 50.1]))
+    assert score(torch.randn(2, 2), t[0]).isfinite().all()
+    for beyond in (t, t[1]):
+        with pytest.raises(ValueError, match="where it is 50.1"):
+            score(torch.randn(2, 2), beyond)
 
 
 def test_states_of_single_precision_stay_so_at_times_of_double_precision(sde, target):
@@ -143,6 +167,91 @@ def test_a_density_that_autograd_cannot_follow_is_refused():
     for log_prob in (lambda x, t: -x.detach().square().sum(1), lambda x, t: torch.zeros(len(x))):
         with pytest.raises(ValueError, match=r"log_prob\(x, t\) must be differentiable in x"):
             grad_log(log_prob)(torch.randn(3, 2), torch.tensor(0.5))
+    with pytest.raises(TypeError, match=r"log_prob\(x, t\) must be a floating-point tensor, got"):
+        grad_log(lambda x, t: 0.0)(torch.randn(3, 2), torch.tensor(0.5))
+
+
+def test_a_score_is_checked_once():
+    score = checked(lambda x, t: -x)
+    assert checked(score) is score
+    x = torch.randn(3, 2, dtype=torch.float32)
+    assert torch.equal(checked(lambda x, t: -x.double())(x, torch.tensor(0.5)), -x)
+
+
+@pytest.mark.parametrize("score", [None, torch.zeros(2), torch.nn.Linear])
+def test_what_is_no_function_is_no_score(score):
+    with pytest.raises(TypeError, match="score must be a function of states and times, got"):
+        checked(score)
+
+
+X, T = torch.ones(3, 2, dtype=torch.float64), torch.tensor(0.5, dtype=torch.float64)
+
+
+@pytest.mark.parametrize(
+    "score, error, message",
+    [
+        (lambda x, *t: x[:1], ValueError, r"must be of shape \(3, 2\), got shape \(1, 2\)"),
+        (lambda x, *t: x.long(), TypeError, "must be a floating-point tensor, got torch.int64"),
+        (lambda x, *t: 1.0, TypeError, "must be a floating-point tensor, got float"),
+        (lambda x, *t: x.to("meta"), TypeError, "must be a floating-point tensor, .* device meta"),
+    ],
+)
+def test_a_value_that_is_no_score_is_named_with_its_arguments(score, error, message):
+    for use in (
+        lambda: checked(score)(X, T),
+        lambda: denoise(score, VPSDE(), X, T),
+        lambda: reverse_drift(score, VPSDE(), X, T),
+    ):
+        with pytest.raises(error, match=rf"^score\(x, t\) {message}"):
+            use()
+    with pytest.raises(error, match=rf"^network\(x\) {message}"):
+        checked(score, "network")(X)
+
+
+@pytest.mark.parametrize(
+    "score, x, t, message",
+    [
+        (lambda x, t: x.sin(), [1.0], T, "x must be a floating-point tensor, got list"),
+        (lambda x, t: x * t.sin(), X, 0.5, "t must be a floating-point tensor, got float"),
+        (lambda x, t: -x.double(), X.long(), T, "x must be a floating-point tensor, got torch.int"),
+    ],
+)
+def test_arguments_that_a_score_cannot_take_are_named(score, x, t, message):
+    with pytest.raises(TypeError, match=message):
+        checked(score)(x, t)
+
+
+def test_an_error_inside_of_a_score_stays_what_it_is():
+    with pytest.raises(ZeroDivisionError):
+        checked(lambda x, t: x * (1 // 0))(X, T)
+
+
+def test_a_score_that_autograd_cannot_follow_is_refused_where_states_are_differentiated():
+    score, x = checked(lambda x, t: -x.detach()), X.clone().requires_grad_()
+    assert torch.equal(score(X, T), -X)
+    with torch.no_grad():
+        assert torch.equal(score(x, T), -X)
+    with pytest.raises(ValueError, match=r"score\(x, t\) must be differentiable in x"):
+        score(x, T)
+
+
+def test_only_tensors_have_a_graph():
+    for out, x, name in ((1.0, X, "out"), (X, 1.0, "x")):
+        with pytest.raises(TypeError, match=f"{name} must be a floating-point tensor, got float"):
+            require_graph("out", out, x)
+
+
+@pytest.mark.parametrize("t", [-5e-324, 1 + 2e-16, [[0.5], [0.5]]])
+def test_times_that_are_none_are_refused(t):
+    t, score = torch.tensor(t, dtype=torch.float64), lambda x, t: -x
+    for of in (denoise, reverse_drift):
+        with pytest.raises(ValueError, match="t must be "):
+            of(score, VESDE(), X[:2], t)
+
+
+def test_an_exact_score_has_a_time_for_each_state(target):
+    with pytest.raises(ValueError, match=r"t must be of shape \(\) or \(B,\), got shape \(3, 1\)"):
+        exact_score(VPSDE(), target)(X, T.expand(3, 1))
 
 
 def backward_drift(f, G, log_p, x):
