@@ -419,6 +419,10 @@ def test_values_of_another_shape_are_not_broadcast(value):
         (lambda: inpaint(SCORE, SDE, torch.zeros(2), torch.ones(2)), "known must be a boolean"),
         (lambda: inpaint(SCORE, SDE, torch.zeros(2), [True, False]), "known must be a boolean"),
         (lambda: inpaint(SCORE, SDE, torch.zeros(2).byte(), KNOWN), "y must be a floating-point"),
+        (
+            lambda: inpaint(SCORE, None, torch.zeros(2), KNOWN),
+            "sde must be an SDE, .* got NoneType",
+        ),
         (lambda: add(SCORE, SCORE, 1j), "scale must be a real number"),
         (lambda: classifier_free(SCORE, SCORE, KNOWN), "scale must be a real number"),
     ],
@@ -440,7 +444,7 @@ SDE, SCORE, KNOWN = VPSDE(), (lambda x, t: -x), torch.tensor([True, False])
         ),
         (
             lambda: inpaint(SCORE, SDE, torch.zeros(2), KNOWN)(torch.ones(1, 2), torch.zeros(1)),
-            "t must be above 0 where coordinates are known",
+            "t must be above 0 where coordinates are known, got 0",
         ),
         (lambda: add(SCORE, SCORE, math.nan), "scale must be finite, got nan"),
         (lambda: add(SCORE, SCORE, torch.ones(2, 2)), r"scale must be of shape \(\) or \(B,\)"),
