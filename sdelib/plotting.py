@@ -1,4 +1,4 @@
-"""Figures and listings of the chapters.
+"""Figures, tables and listings of the chapters.
 
 Each function draws on an Axes it is given, so that a chapter composes its own panels.
 """
@@ -12,19 +12,27 @@ import io
 import json
 import math
 import textwrap
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from importlib.resources import files
+from numbers import Integral, Real
 from typing import Any
 
 import torch
-from IPython.display import Markdown
+from IPython.display import Markdown, display
 from matplotlib import pyplot as plt
 from matplotlib.axes import Axes
 from matplotlib.colors import LinearSegmentedColormap, is_color_like, to_rgb
 from matplotlib_inline.backend_inline import set_matplotlib_formats
 from torch import Tensor
 
-from ._checks import require, require_finite, require_like, require_shape, require_tensor
+from ._checks import (
+    require,
+    require_finite,
+    require_like,
+    require_shape,
+    require_tensor,
+    require_type,
+)
 from ._guard import at_least_single, guard
 
 BLUE, ORANGE, GREEN, RED, PURPLE = "#3b82c4", "#e07b39", "#3a9d6e", "#c2476b", "#8e6bbf"
@@ -63,6 +71,54 @@ def show_source(*objects: Callable | type | property) -> Markdown:
         TypeError: for an object that was not written in Python, or has no source of its own.
     """
     return Markdown("\n\n".join(_listing(item) for item in objects))
+
+
+def table(head: Sequence[str], rows: Sequence[Sequence[Any]], digits: str = ".3f") -> None:
+    """Show what a cell has found as a table: a true one on a page, aligned words in a terminal.
+
+    Args:
+        head: A title for each column; formulas stand between dollar signs.
+        rows: The rows, each as long as the head. Text and integers are shown as they are, other
+            numbers (of Python, numpy, or a tensor of one element) by ``digits``.
+        digits: A format of Python's for one number, for instance ``".3f"`` or ``".1%"``.
+
+    Raises:
+        TypeError: for rows of anything but text and numbers.
+        ValueError: for rows that are not as long as the head, or ``digits`` that are no format.
+    """
+    require(len(head) > 0, "head", head, "of one title or more")
+    for row in rows:
+        require(len(row) == len(head), "rows", row, f"of {len(head)} members each, as the head")
+    shown = [[_cell(value, digits) for value in row] for row in rows]
+    is_text = [any(isinstance(row[i], str) for row in rows) for i in range(len(head))]
+    widths = [max(map(len, column)) for column in zip(head, *shown, strict=True)]
+
+    def line(cells: Sequence[str]) -> str:
+        aligned = zip(cells, widths, is_text, strict=True)
+        return "  ".join(c.ljust(n) if text else c.rjust(n) for c, n, text in aligned).rstrip()
+
+    def bars(cells: Sequence[str]) -> str:
+        return f"| {' | '.join(cell.replace('|', chr(92) + '|') for cell in cells)} |"
+
+    rule = ["---" if text else "--:" for text in is_text]
+    forms = {
+        "text/markdown": "\n".join(map(bars, [head, rule, *shown])),
+        "text/plain": "\n".join(map(line, [head, *shown])),
+    }
+    display(forms, raw=True)
+
+
+def _cell(value: Any, digits: str) -> str:
+    """A value in a table."""
+    if isinstance(value, Tensor) and value.numel() == 1:
+        value = value.item()
+    require_type("rows", value, str | Real, "text and numbers only")
+    if isinstance(value, str | Integral):
+        return str(value)
+    try:
+        return format(value, digits)
+    except ValueError:
+        raise ValueError(f"digits must be a number's format, as '.3f', got {digits!r}") from None
 
 
 def _listing(item: Any) -> str:

@@ -12,11 +12,12 @@ import re
 
 import pytest
 import torch
+from markdown_it import MarkdownIt
 from matplotlib import pyplot as plt
 from torch.testing import assert_close
 
 from sdelib._checks import require, require_type
-from sdelib.plotting import Player, density_over_time, histogram, show_source
+from sdelib.plotting import Player, density_over_time, histogram, show_source, table
 from sdelib.sde import VPSDE
 from sdelib.steps import ancestral
 
@@ -157,6 +158,45 @@ def ax():
     fig, ax = plt.subplots()
     yield ax
     plt.close(fig)
+
+
+def shown(monkeypatch, *args, **settings):
+    """The forms of a table, by their kind."""
+    found = []
+    monkeypatch.setattr("sdelib.plotting.display", lambda forms, raw: found.append(forms))
+    table(*args, **settings)
+    return found[0]
+
+
+def test_a_table_is_one_on_a_page_and_in_a_terminal(monkeypatch):
+    rows = [["VE", 12, torch.tensor(0.5)], ["sub-VP", 7, 10.0]]
+    forms = shown(monkeypatch, ["SDE", "calls", "$|x|$"], rows, ".2f")
+    assert forms["text/plain"].splitlines() == [
+        "SDE     calls  $|x|$",
+        "VE         12   0.50",
+        "sub-VP      7  10.00",
+    ]
+    html = MarkdownIt("gfm-like", {"linkify": False}).render(forms["text/markdown"])
+    cells = re.findall(r"<t([hd])(?: style=\"text-align:(right)\")?>(.*?)</t", html)
+    assert cells == [
+        *(("h", "", "SDE"), ("h", "right", "calls"), ("h", "right", "$|x|$")),
+        *(("d", "", "VE"), ("d", "right", "12"), ("d", "right", "0.50")),
+        *(("d", "", "sub-VP"), ("d", "right", "7"), ("d", "right", "10.00")),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("rows", "digits", "error", "message"),
+    [
+        ([["a"]], ".3f", ValueError, "rows must be of 2 members each"),
+        ([["a", [1.0]]], ".3f", TypeError, "rows must be text and numbers only, got list"),
+        ([["a", torch.ones(2)]], ".3f", TypeError, "rows must be text .*, got Tensor"),
+        ([["a", 1.0]], "three", ValueError, "digits must be a number's format.*'three'"),
+    ],
+)
+def test_a_table_names_what_it_cannot_show(rows, digits, error, message):
+    with pytest.raises(error, match=message):
+        table(["one", "two"], rows, digits)
 
 
 def test_a_histogram_is_a_density(ax):

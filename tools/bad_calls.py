@@ -811,6 +811,9 @@ CALLS: dict[str, Callable[[], tuple[Callable, dict[str, Any]]]] = {
     "plotting.show_source": lambda: call(
         lambda objects: plotting.show_source(*listed(objects)), objects=(steps.ddim,)
     ),
+    "plotting.table": lambda: call(
+        plotting.table, head=["name", "value"], rows=[["one", 1.0], ["two", 2.0]], digits=".3f"
+    ),
     "plotting.density_over_time": lambda: call(
         plotting.density_over_time, ax=canvas(), log_prob=log_normal, extent=3.0, n=5
     ),
