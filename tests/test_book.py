@@ -161,7 +161,9 @@ def test_no_result_is_typed_into_prose(chapter, code_cells, request):
             prose = re.sub(r"\b(Sec\.|Section|Sections|step)\s[\d.]+\d", "", prose)
             decimals = re.findall(r"(?<![\w.])\d+\.\d+(?![\w.]*\d)", prose)
             typed = [number for number in decimals if number not in code and number not in known]
-            assert not typed, f"let a cell print {typed}, or glue it:\n{cell.source}"
+            assert not typed, (
+                f"let a cell print {typed}, and take it by the role `number`:\n{cell.source}"
+            )
 
 
 def test_code_is_short_plain_and_checked(code_cells):

@@ -151,6 +151,28 @@ def test_each_rule(myst, shown):
     assert plain.Plain("page.html", FOUND, SOURCES).text(myst) == shown
 
 
+PRINTED = [
+    nbformat.from_dict(
+        {"output_type": "stream", "name": "stdout", "text": "VE    error 0.25\nVP    error 0.5\n"}
+    ),
+    nbformat.v4.new_output("display_data", data={"text/plain": "SDE  order\nVE   1.98"}),
+]
+
+
+def test_a_sentence_says_a_number_that_was_printed():
+    text = plain.printed([nbformat.v4.new_code_cell("...", outputs=PRINTED)])
+    chapter = plain.Plain("page.html", FOUND, SOURCES, text)
+    myst = "The error is {number}`VE error (.*)`, the order {number}`^VE (1.*)$`."
+    assert chapter.text(myst) == "The error is 0.25, the order 1.98."
+
+
+@pytest.mark.parametrize("pattern", ["sub-VP error (.*)", "error (.*)", "VE error", "(VE) (error)"])
+def test_a_number_is_printed_once(pattern):
+    text = plain.printed([nbformat.v4.new_code_cell("...", outputs=PRINTED)])
+    with pytest.raises(ValueError, match="must have one group and be printed once"):
+        plain.number(pattern, text)
+
+
 def test_a_solution_over_three_cells_folds_in_each():
     chapter = plain.Plain("page.html", FOUND, SOURCES)
     nb = nbformat.v4.new_notebook(

@@ -211,9 +211,20 @@ def laboratory(name, rawtext, text, lineno, inliner, options=None, content=None)
     return [nodes.reference(rawtext, words, refuri=f"laboratory.html?{setting}")], []
 
 
+def number(name, rawtext, text, lineno, inliner, options=None, content=None):
+    """Role of a number that a sentence takes from what this chapter's cells printed."""
+    path = Path(inliner.document.settings.env.doc2path(inliner.document.settings.env.docname))
+    try:
+        return [nodes.Text(plain.number(text, plain.printed(plain.cells_of(path))))], []
+    except ValueError as problem:
+        message = inliner.reporter.error(str(problem), line=lineno)
+        return [inliner.problematic(rawtext, rawtext, message)], [message]
+
+
 def setup(app: Sphinx) -> dict:
     """Register with Sphinx."""
     app.add_role("lab", laboratory)
+    app.add_role("number", number)
     app.connect("config-inited", set_address)
     app.connect("html-page-context", add_head)
     app.connect("html-page-context", add_place)

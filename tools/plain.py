@@ -39,6 +39,21 @@ class Target(NamedTuple):
     link: str
 
 
+def printed(cells: list[nbformat.NotebookNode]) -> str:
+    """What the cells printed, one blank for many."""
+    outputs = [out for cell in cells for out in cell.get("outputs", [])]
+    texts = [out.get("text") or out.get("data", {}).get("text/plain", "") for out in outputs]
+    return "\n".join(" ".join(line.split()) for text in texts for line in text.splitlines())
+
+
+def number(pattern: str, text: str) -> str:
+    """The number that a sentence says: the group of a pattern, found once in what was printed."""
+    found = [match.groups() for match in re.finditer(pattern, text, re.MULTILINE)]
+    if len(found) != 1 or len(found[0]) != 1:
+        raise ValueError(f"{pattern!r} must have one group and be printed once, found {found}")
+    return found[0][0]
+
+
 def pages() -> str:
     """The address of the rendered book, by GitHub's rule."""
     owner, name = repository()["url"].rstrip("/").split("/")[-2:]
@@ -122,10 +137,13 @@ def citations() -> dict[str, tuple[str, str, str]]:
 
 
 class Plain:
-    """One chapter on its way to a plain notebook: `solution` says whose solution is being read."""
+    """One chapter on its way to a plain notebook: `printed` is what its cells have printed,
+    `solution` says whose solution is being read.
+    """
 
-    def __init__(self, page: str, found: dict[str, Target], sources: dict):
-        self.page, self.targets, self.sources, self.solution = page, found, sources, ""
+    def __init__(self, page: str, found: dict[str, Target], sources: dict, printed: str = ""):
+        self.page, self.targets, self.sources, self.printed = page, found, sources, printed
+        self.solution = ""
 
     def role(self, match: re.Match) -> str:
         """What a role becomes."""
@@ -142,6 +160,8 @@ class Plain:
         if name == "lab":
             words, setting = link(text)
             return f"[{words}]({pages()}/laboratory.html?{setting})"
+        if name == "number":
+            return number(text, self.printed)
         if name in ("doc", "term"):
             return text.split("<")[0].strip()
         words, label = re.fullmatch(r"(?:(.*?)\s*<)?([\w-]+)>?", text).groups()
@@ -271,7 +291,7 @@ def plain(path: Path, found: dict[str, Target], sources: dict, revision: str = "
     """The plain notebook of a chapter, as JSON."""
     nb = nbformat.read(path, 4)
     page = f"{pages()}/{path.stem}.html"
-    nb.cells = Plain(page, found, sources).cells(nb)
+    nb.cells = Plain(page, found, sources, printed(nb.cells)).cells(nb)
     first = next(cell for cell in nb.cells if cell.cell_type == "markdown")
     title, _, rest = first.source.partition("\n")
     first.source = (
