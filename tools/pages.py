@@ -150,21 +150,31 @@ def offer_digits(app: Sphinx, exception: Exception | None) -> None:
 
 
 def lighten_pictures(app: Sphinx, exception: Exception | None) -> None:
-    """Let pages show the same pixels in fewer bytes, as lossless WebP."""
+    """Let pages show pictures in fewer bytes: as lossless WebP, colours and opacity rounded by at
+    most 2 of 255. The page gives each its place, one pixel for two of the picture's.
+    """
     if exception is not None or app.builder.name != "html":
         return
     for path in (Path(app.outdir) / "_images").glob("*.png"):
         with Image.open(path) as picture:
-            picture.save(path.with_suffix(".webp"), lossless=True, quality=80)
+            rounded = picture.convert("RGBA").point(lambda level: (level + 2) // 5 * 5)
+            rounded.save(path.with_suffix(".webp"), lossless=True, quality=80)
         path.unlink()
+
+    def lighter(source: re.Match) -> str:
+        name = f"{source[2]}.webp"
+        with Image.open(Path(app.outdir) / "_images" / name) as picture:
+            width, height = (n // 2 for n in picture.size)
+        return f'{source[1]}{name}" width="{width}" height="{height}"'
+
     for path in Path(app.outdir).rglob("*.html"):
         page = path.read_text(encoding="utf-8")
-        if (shown := PNG.sub(r"\1.webp", page)) != page:
+        if (shown := PNG.sub(lighter, page)) != page:
             path.write_text(shown, encoding="utf-8", newline="\n")
 
 
 INLINE = re.compile(r"<script\b(?![^>]*\bsrc=)[^>]*>(.*?)</script>", re.DOTALL)
-PNG = re.compile(r'(\bsrc="(?:\.\./)*_images/[^"/]+)\.png(?=")')
+PNG = re.compile(r'(\bsrc="(?:\.\./)*_images/)([^"/]+)\.png"')
 HANDLER = re.compile(r'\son[a-z]+="([^"]*)"')
 CHARSET = re.compile(r'<meta charset="utf-8" ?/?>')
 

@@ -48,8 +48,8 @@ function inspect() {
       found.push(`image without alternative text: ${img.getAttribute('src')}`);
   }
   for (const img of article.querySelectorAll('.cell_output figure > img')) {
-    // 9 points, the smallest of the labels, are 15 pixels of the file
-    const label = (15 * img.getBoundingClientRect().width) / img.naturalWidth;
+    // 9 points, the smallest of the labels, are 25 pixels of the file
+    const label = (25 * img.getBoundingClientRect().width) / img.naturalWidth;
     if (img.checkVisibility() && label < 8.9) found.push(`labels of ${label.toFixed(1)} px: ${img.alt.slice(0, 40)}`);
   }
   for (const el of article.querySelectorAll('.schematic text, .schematic tspan')) {
