@@ -1,5 +1,6 @@
 """Laws on the line and what samplers make of them, against normal laws and their closed forms."""
 
+import inspect
 import math
 from functools import partial
 
@@ -20,7 +21,7 @@ from sdelib.laws import (
     tabulate,
 )
 from sdelib.mixtures import GaussianMixture
-from sdelib.samplers import adams, reverse, run_times, uniform, walk
+from sdelib.samplers import adams, reverse, run_times, sample, uniform, walk
 from sdelib.score import exact_score
 from sdelib.sde import VPSDE, transition
 from sdelib.steps import ancestral, annealed_langevin, euler_maruyama, heun, reverse_diffusion
@@ -124,6 +125,27 @@ def test_an_increasing_map_changes_neither_total_variation_nor_kl():
     assert_close(pushed.kl(other_pushed), law.kl(other), rtol=1e-4, atol=0)
 
 
+def test_total_variation_of_few_nodes_by_hand():
+    # the target is 1/5 at each of five nodes, and F = 0.3 and 0.7 at the ends of the law
+    x = torch.arange(-1.0, 4.0)[:, None]
+    law, target = Law(x[1:4], torch.tensor([0.25, 0.5, 0.25])), Law(x, torch.full((5,), 0.2))
+    assert_close(law.total_variation(target), (0.05 + 0.3 + 0.05 + 0.3 + 0.3) / 2)
+
+
+@pytest.mark.parametrize("weight, kl", [(0.5e-14, 0.0), (2e-14, math.inf)])
+def test_kl_leaves_out_nodes_of_less_than_1e_14_of_the_heaviest(weight, kl):
+    # the target has no mass at the last node, and elsewhere the law's density
+    x, weights = torch.arange(4.0)[:, None], torch.tensor([1.0, 1.0, 1.0, weight])
+    law, target = Law(x, weights / weights.sum()), Law(x[:3], torch.full((3,), 1 / 3))
+    assert_close(law.kl(target), kl, rtol=0, atol=1e-12)
+
+
+def test_nodes_without_mass_have_the_log_density_of_nowhere():
+    law = Law(torch.arange(5.0)[:, None], torch.tensor([0.0, 0.25, 0.5, 0.25, 0.0]))
+    expected = torch.tensor([-math.inf, math.log(0.5), -math.inf])
+    assert_close(law.log_prob(torch.tensor([[0.0], [2.0], [4.0]])), expected)
+
+
 @pytest.mark.parametrize("kept", [slice(1000, None), slice(1001)], ids=["right", "left"])
 def test_mass_out_of_reach_counts(kept):
     target = normal_target(0.0, 1.0)
@@ -160,6 +182,18 @@ def test_a_refined_law_has_no_negative_mass():
     assert fine.weights.min() >= 0
 
 
+@pytest.mark.parametrize("wave, allowed", [(29, True), (30, False), (32, False)])
+def test_a_wave_among_the_shortest_sixteenth_is_too_short_to_refine(wave, allowed):
+    # of the 33 waves on 64 nodes the last 1 + 33 // 16; all others but the constant one are zero
+    i = torch.arange(64)
+    law = Law(i[:, None] / 64, (1 + 1e-3 * torch.cos(2 * math.pi * wave * i / 64)) / 64)
+    if allowed:
+        _refine(law, 2)
+        return
+    with pytest.raises(ValueError, match="per_std must be larger"):
+        _refine(law, 2)
+
+
 def test_a_law_with_waves_too_short_to_refine_is_refused():
     # a width of half a step between nodes: its Fourier series has not died out at the shortest wave
     with pytest.raises(ValueError, match="per_std must be larger"):
@@ -176,6 +210,7 @@ def test_spread_is_exact_for_a_linear_gaussian_step():
     y = law.x[:, 0]
     density = torch.distributions.Normal(1.0, math.sqrt(0.73)).log_prob(y).exp()
     assert_close(law.weights / (y[1] - y[0]), density, rtol=1e-8, atol=1e-12)
+    assert (law.weights > 0).all()  # the grid ends with the mass
 
 
 def test_spread_allows_noise_that_depends_on_the_state():
@@ -185,6 +220,18 @@ def test_spread_allows_noise_that_depends_on_the_state():
     after = spread(law, torch.zeros_like(law.x), std, per_std=5)
     expected = (law.weights * std[:, 0] ** 2).sum()
     assert_close((after.weights * after.x[:, 0] ** 2).sum(), expected, rtol=1e-6, atol=0)
+
+
+@pytest.mark.parametrize("per_std", [3.0, 0.5])
+def test_fresh_nodes_reach_eight_deviations_beyond_the_mass_and_all_have_some(per_std):
+    # the first node holds less than 1e-16 of the heaviest, which is none
+    law = Law(torch.arange(4.0)[:, None], torch.tensor([0.25e-16, 1e-16, 0.5, 0.5]))
+    std = torch.tensor([[1.5], [1.2], [0.9], [0.9]])
+    after = spread(law, law.x + 101, std, per_std)
+    assert_close(after.x[0, 0].item(), 102 - 8 * 1.2)
+    assert after.x[-1] > 104 + 8 * 0.9 - 0.9 / per_std
+    assert_close(after.x.diff(dim=0), torch.full_like(after.x[1:], 0.9 / per_std))
+    assert (after.weights > 0).all()
 
 
 def test_the_start_replaces_the_prior():
@@ -266,7 +313,12 @@ def self_normalised(score, x, t, s, noise):
     return x + size * gradient + (2 * size).sqrt() * z
 
 
-@pytest.mark.parametrize("step", [self_normalised, partial(annealed_langevin, n_steps=2)])
+def squared(score, x, t, s, noise):
+    """Noise that enters as its square, and not at all in a step of no length."""
+    return x + (t.sigma - s.sigma) * noise(x) ** 2
+
+
+@pytest.mark.parametrize("step", [self_normalised, squared, partial(annealed_langevin, n_steps=2)])
 @pytest.mark.parametrize(
     "wrap", [walk, partial(walk, ancestral), lambda step: walk(walk(ancestral, step), ancestral)]
 )
@@ -275,6 +327,23 @@ def test_a_step_whose_law_two_probes_do_not_tell_is_refused(step, wrap):
     sde = VPSDE()
     with pytest.raises(ValueError, match="steps must be a step that adds one draw of noise"):
         sampler_law(exact_score(sde, deck_mixture()), sde, wrap(step), 5, grid=uniform)
+
+
+def test_two_draws_are_refused_even_where_the_score_is_linear():
+    # there twice the noise moves the state twice as far, as one draw does
+    law, sde = normal_law(torch.ones(()), 200), VPSDE()
+    twice = partial(annealed_langevin, n_steps=2)
+    with pytest.raises(ValueError, match="steps must be a step that adds one draw of noise"):
+        propagate(law, lambda x, t: -x, sde.path(torch.tensor([1.0, 0.5]), law.x), twice)
+
+
+@pytest.mark.parametrize("n, n_probed", [(60, 60), (99, 99), (100, 50)])
+def test_a_noisy_step_asks_the_score_once_at_the_nodes(n, n_probed):
+    # its mean and deviation are read off the same value, after three probes on some of the nodes
+    law, sde, sizes = normal_law(torch.ones(()), n), VPSDE(1.0, 1.0), []
+    score = lambda x, t: sizes.append(len(x)) or -x
+    propagate(law, score, sde.path(torch.tensor([1.0, 0.5]), law.x), reverse_diffusion)
+    assert sizes == [n_probed] * 3 + [n]
 
 
 @pytest.mark.parametrize("solver", [walk(partial(euler_maruyama, eta=0)), adams()])
@@ -320,9 +389,10 @@ def test_a_solver_that_draws_noise_of_its_own_has_no_law():
 
 
 @pytest.mark.parametrize("solver", [walk(euler_maruyama), walk(heun), adams()])
-def test_a_score_that_turns_nan_on_the_way_is_refused(solver):
+@pytest.mark.parametrize("last", [1.0, 0.5])
+def test_a_score_that_is_nan_from_the_start_or_on_the_way_is_refused(solver, last):
     # and does not make the search for nodes go on for ever
-    score = lambda x, t: -x if t > 0.5 else x * math.nan
+    score = lambda x, t: -x if t > last else x * math.nan
     with pytest.raises(ValueError, match="what steps make of the score must be finite"):
         sampler_law(score, VPSDE(), solver, 5)
 
@@ -342,3 +412,138 @@ def test_a_point_is_a_law_whose_nodes_are_equal():
     levels = torch.tensor([0.1, 0.5, 0.8])
     exact = (2 - r) * 1.5 + q * torch.special.ndtri(levels)
     assert_close(law.quantile(levels)[:, 0], exact, rtol=0, atol=2e-4 * q)  # linear between nodes
+
+
+def test_a_step_may_make_a_point_of_a_law():
+    law, sde = normal_law(torch.ones(()), 20), VPSDE()
+    path = sde.path(torch.tensor([1.0, 0.5]), law.x)
+    point = propagate(law, lambda x, t: -x, path, lambda score, x, t, s, noise: 0 * x)
+    assert not point.x.any() and point.weights is law.weights
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_a_law_has_the_dtype_of_its_extent(dtype):
+    law = tabulate(lambda x: -x[:, 0], torch.tensor(2.0, dtype=dtype))
+    assert law.x.dtype == law.weights.dtype == dtype and len(law.x) == 3000
+
+
+def test_the_sampler_law_is_in_double_precision_whatever_the_default():
+    torch.set_default_dtype(torch.float32)
+    law = sampler_law(lambda x, t: -x, VPSDE(), adams(), 2)
+    assert law.x.dtype == law.weights.dtype == torch.float64
+
+
+def test_what_is_not_given_is_as_in_sample_and_as_in_propagate():
+    here, there, steps = (
+        {name: p.default for name, p in inspect.signature(function).parameters.items()}
+        for function in (sampler_law, sample, propagate)
+    )
+    assert (here["n_steps"], here["t_min"]) == (there["n_steps"], there["t_min"]) == (500, 1e-3)
+    assert here["per_std"] == steps["per_std"] == 5
+
+
+# What is refused
+
+
+def nodes(*values):
+    return torch.tensor(values)[:, None]
+
+
+@pytest.mark.parametrize(
+    "x, weights, message",
+    [
+        (nodes(0.0, 1.0), torch.tensor([0.5, math.nan]), "weights must be finite everywhere"),
+        (nodes(0.0, 1.0), nodes(0.5, 0.5), r"weights must be of shape \(n,\)"),
+        (nodes(0.0), torch.ones(1), " must be one of two nodes or more, got one of 1 nodes"),
+        (nodes(0.0, math.inf), torch.tensor([0.5, 0.5]), "x must be finite everywhere"),
+        (torch.tensor([0.0, 1.0]), torch.tensor([0.5, 0.5]), r"x must be of shape \(2, 1\)"),
+        (nodes(0.0, 1.0), torch.tensor([1.5, -0.5]), "weights must be at least 0 and of sum 1"),
+        (nodes(0.0, 1.0), torch.ones(2), "weights must be at least 0 and of sum 1, got .* sum 2"),
+        (nodes(1.0, 0.0), torch.tensor([0.5, 0.5]), "x must be in order, got mass 5e-01 at fall"),
+    ],
+)
+@pytest.mark.parametrize(
+    "name, call",
+    [
+        ("law", lambda law: law.cdf(torch.zeros(1, 1))),
+        ("law", lambda law: spread(law, torch.zeros(2, 1), torch.ones(2, 1), 5.0)),
+        ("start", lambda law: sampler_law(lambda x, t: -x, VPSDE(), adams(), 2, start=law)),
+    ],
+    ids=["self", "law", "start"],
+)
+def test_what_is_no_law_is_refused(x, weights, message, name, call):
+    with pytest.raises(ValueError, match=rf"^{name}\.?{message}"):
+        call(Law(x, weights))
+
+
+def test_a_method_of_a_law_is_for_laws():
+    with pytest.raises(TypeError, match="^law must be a Law, got tuple"):
+        Law.cdf((nodes(0.0, 1.0), torch.tensor([0.5, 0.5])), torch.zeros(1, 1))
+
+
+def test_little_mass_may_lie_at_falling_nodes():
+    law = Law(nodes(0.0, 1.0, 0.9), torch.tensor([0.5, 0.5 - 1e-7, 1e-7]))
+    assert_close(law.push(lambda x: x + 1).x, law.x + 1)
+
+
+HALVES = Law(nodes(0.0, 1.0), torch.tensor([0.5, 0.5]))
+STILL = partial(euler_maruyama, eta=0)
+
+
+def along(times, score=lambda x, t: -x, step=STILL, **options):
+    path = [VPSDE().at(t, HALVES.x) for t in times]
+    return propagate(HALVES, score, path, step, **options)
+
+
+def shrinking(score, x, t, s, noise):
+    return x if t.now > 0.6 else x[:1]
+
+
+def short_of_one(score, x, path, noise):
+    yield x[:1]
+
+
+def level(x):
+    return torch.zeros(len(x))
+
+
+@pytest.mark.parametrize(
+    "call, message",
+    [
+        (lambda: HALVES.cdf(torch.zeros(3)), r"x must be of shape \(m, 1\)"),
+        (lambda: HALVES.log_prob(torch.zeros(3)), r"x must be of shape \(m, 1\)"),
+        (lambda: HALVES.quantile(torch.zeros(3, 1)), r"u must be of shape \(m,\)"),
+        (lambda: HALVES.quantile(torch.tensor([0.5, 1.1])), r"u must be in \[0, 1\]"),
+        (lambda: HALVES.push(lambda x: x[:, 0]), r"move\(x\) must be of shape \(2, 1\)"),
+        (lambda: tabulate(level, torch.zeros(())), "extent must be one above 0"),
+        (lambda: tabulate(level, torch.tensor(math.inf)), "extent must be one above 0"),
+        (lambda: tabulate(level, torch.ones(1)), "extent must be one above 0"),
+        (lambda: tabulate(level, torch.ones(()), 1), "n must be at least 2, got 1"),
+        (lambda: tabulate(lambda x: x, torch.ones(())), r"log_prob\(x\) must be of shape"),
+        (lambda: spread(HALVES, level(HALVES.x), HALVES.x + 2, 5.0), "mean must be of shape"),
+        (lambda: spread(HALVES, HALVES.x, level(HALVES.x) + 2, 5.0), "std must be of shape"),
+        (lambda: spread(HALVES, HALVES.x, HALVES.x, 5.0), "std must be positive everywhere"),
+        (lambda: spread(HALVES, HALVES.x, HALVES.x + 2, 0.0), "per_std must be positive, got 0"),
+        (
+            lambda: spread(HALVES, nodes(0.0, 0.0), nodes(1.0, 1e-300), 5.0),
+            "per_std must be smaller, or the noise more even",
+        ),
+        (lambda: along([1.0, 0.5], per_std=0.0), "per_std must be positive, got 0"),
+        (lambda: along([0.5, 1.0]), "path must be of two instants or more, none later"),
+        (lambda: along([1.0, 0.5], score=lambda x, t: x[:1]), r"score\(x, t\) must be of shape"),
+        (lambda: along([1.0, 0.5, 0.2], step=shrinking), r"what steps .* of shape \(2, 1\)"),
+        (
+            lambda: sampler_law(lambda x, t: -x, VPSDE(), short_of_one, 5),
+            "what solver yields must be of shape",
+        ),
+    ],
+)
+def test_bad_arguments_are_named(call, message):
+    with pytest.raises(ValueError, match=f"^{message}"):
+        call()
+
+
+def test_the_least_that_is_allowed():
+    law = tabulate(level, torch.tensor(0.5), 2)
+    assert_close(law, Law(nodes(-0.5, 0.5), torch.tensor([0.5, 0.5])))
+    assert_close(law.quantile(torch.tensor([0.0, 1.0])), law.x)
