@@ -486,7 +486,7 @@ def test_little_mass_may_lie_at_falling_nodes():
     assert_close(law.push(lambda x: x + 1).x, law.x + 1)
 
 
-HALVES = Law(nodes(0.0, 1.0), torch.tensor([0.5, 0.5]))
+HALVES = Law(nodes(0.0, 1.0).double(), torch.tensor([0.5, 0.5]).double())
 STILL = partial(euler_maruyama, eta=0)
 
 
