@@ -7,7 +7,15 @@ import torch
 from sklearn.datasets import load_digits
 from torch.testing import assert_close
 
-from sdelib.data import DIGIT_LEVELS, deck_mixture, digits, smile, smile_curve, smile_distance
+from sdelib.data import (
+    DIGIT_LEVELS,
+    _smile_arcs,
+    deck_mixture,
+    digits,
+    smile,
+    smile_curve,
+    smile_distance,
+)
 
 
 def test_the_deck_mixture_has_the_moments_written_on_the_slide():
@@ -59,7 +67,22 @@ def test_shapes_and_types():
     )
 
 
-@pytest.mark.parametrize("sizes", [(), (1798,), (1000, 9), (1000, 790), (10.5,), ("10",)])
+def test_the_seed_is_0_unless_given_and_may_be_the_largest_of_numpy():
+    assert torch.equal(digits(20)[0][0], digits(20, seed=0)[0][0])
+    assert not torch.equal(digits(20)[0][0], digits(20, seed=2**32 - 1)[0][0])
+
+
+@pytest.mark.parametrize("seed", [-1, 2**32])
+def test_seeds_out_of_range_are_refused(seed):
+    with pytest.raises(ValueError, match=r"^seed must be from 0 to 2\^32 - 1, got"):
+        digits(10, seed=seed)
+
+
+def test_as_few_as_ten_may_be_left_over():
+    assert [len(labels) for _, labels in digits(1000, 787)] == [1000, 787]
+
+
+@pytest.mark.parametrize("sizes", [(), (1798,), (1000, 9), (1000, 788), (10.5,), ("10",)])
 def test_sizes_that_cannot_be_had_are_refused(sizes):
     with pytest.raises(ValueError, match="sizes must be integers, each at least 10"):
         digits(*sizes)
@@ -89,6 +112,27 @@ def test_the_smile_smiles():
     assert (left[:, 1].max() - left[:, 1].min()) > 2 * (right[:, 1].max() - right[:, 1].min())
 
 
+def test_every_feature_of_the_smile_is_where_it_is_drawn():
+    tops = [(0, 1), (-0.36, 0.3 + 0.13), (0.36, 0.22 + 0.2)]  # outline, open and closed eye
+    tops += [(side * 0.503, -0.309 + 0.14) for side in (-1, 1)]  # the corners of the mouth
+    points = torch.tensor([*tops, (0, 0.08 - 0.62)])  # and its bottom
+    assert smile_distance(points).max() < 1e-12
+
+
+def test_the_curve_runs_from_the_right_of_the_outline_to_the_end_of_the_last_corner():
+    first_and_last = smile_curve(torch.tensor([0.0, math.nextafter(1, 0)]))
+    end = math.radians(115)
+    corner = [0.503 + 0.14 * math.cos(end), -0.309 + 0.14 * math.sin(end)]
+    assert_close(first_and_last, torch.tensor([[1.0, 0.0], corner]))
+
+
+def test_where_an_arc_ends_the_next_begins():
+    x, y, radius, start, end = _smile_arcs(torch.zeros(1))
+    stops = (radius * (end - start)).cumsum(0)
+    begins = torch.stack([x + radius * start.cos(), y + radius * start.sin()], 1)
+    assert_close(smile_curve(stops[:-1] / stops[-1]), begins[1:])
+
+
 def test_distance_to_the_smile_is_that_to_its_nearest_point():
     x = 2.4 * torch.rand(500, 2) - 1.2
     nodes = smile_curve(torch.arange(100_000) / 100_000)
@@ -111,6 +155,13 @@ def test_the_smile_is_uniform_on_its_curve():
     rim = smile_distance(points[points.norm(dim=1) > 0.9])
     assert abs(rim.square().mean() / noise**2 - 1) < 6 * math.sqrt(2 / len(rim))
     assert smile_distance(smile(100, noise=0)).max() < 1e-12
+
+
+def test_a_smile_is_its_curve_at_random_places_plus_a_hundredth_of_noise():
+    generator = torch.Generator().manual_seed(0)
+    points = smile_curve(torch.rand(5, generator=generator))
+    points = points + 0.01 * torch.randn(5, 2, generator=generator)
+    assert torch.equal(smile(5, generator=torch.Generator().manual_seed(0)), points)
 
 
 def test_the_noise_of_the_smile_is_white_and_its_draws_repeat():
@@ -139,6 +190,7 @@ def test_the_curve_keeps_dtype_and_device(n, dtype, device):
             lambda: smile_curve(torch.tensor([0.5, 1.0])),
             r"u must be in \[0, 1\), got values from 0.5 to 1",
         ),
+        (lambda: smile_curve(torch.tensor([0.5, math.nan])), "u must be finite everywhere"),
         (lambda: smile_curve(torch.zeros(2, 1)), r"u must be of shape \(n,\)"),
         (lambda: smile_distance(torch.zeros(3, 3)), r"points must be of shape \(n, 2\)"),
         (lambda: smile_distance(torch.full((3, 2), math.nan)), "points must be finite everywhere"),
@@ -168,3 +220,8 @@ def test_the_curve_in_half_precision_is_rounded_only_at_its_ends(dtype):
     points = smile_curve(u)
     assert points.dtype == dtype
     assert_close(points.double(), smile_curve(u.double()), rtol=0, atol=4e-3)
+
+
+def test_a_number_of_points_is_an_integer():
+    with pytest.raises(TypeError, match="^n must be an integer, got float"):
+        smile(2.5)
