@@ -117,6 +117,42 @@ def test_laws_that_are_none_are_refused(call, message):
         call(torch.tensor([[0.1], [0.2]]))
 
 
+def test_two_levels_read_a_law_at_its_quarters_in_double_precision():
+    torch.set_default_dtype(torch.float32)
+    levels, quarters = [], torch.tensor([[-1.0], [3.0]]).double()
+    distance = wasserstein(torch.zeros(1, 1), lambda u: levels.append(u) or quarters, 2)
+    assert distance == (2.0, 0.5 * 4)  # the gap of 4 lies where F is 1/2
+    assert torch.equal(levels[0], torch.tensor([0.25, 0.75], dtype=torch.float64))
+
+
+def test_a_point_may_be_the_law():
+    x = normal(50, 1)
+    distance = wasserstein(x, lambda u: torch.full((len(u), 1), 0.7))
+    assert math.isclose(distance.value, (x - 0.7).abs().mean(), rel_tol=1e-12)
+    assert distance.floor == 0
+
+
+@pytest.mark.parametrize("fall, allowed", [(0.9e-6, True), (1.1e-6, False)])
+def test_a_law_may_fall_by_the_rounding_of_single_precision(fall, allowed):
+    quantile = lambda u: torch.tensor([[0.0], [1.0], [1.0 - fall]])
+    if allowed:
+        wasserstein(torch.zeros(1, 1), quantile, 3)
+        return
+    with pytest.raises(ValueError, match=r"^quantile\(levels\) must be increasing, got a fall by"):
+        wasserstein(torch.zeros(1, 1), quantile, 3)
+
+
+@pytest.mark.parametrize("beyond, allowed", [(0.9e-6, True), (1.1e-6, False)])
+@pytest.mark.parametrize("end", ["low", "high"])
+def test_levels_may_leave_the_unit_interval_by_rounding(end, beyond, allowed):
+    levels = torch.tensor([-beyond, 0.5] if end == "low" else [0.5, 1 + beyond])
+    if allowed:
+        kolmogorov_smirnov(torch.zeros(2, 1), lambda x: levels)
+        return
+    with pytest.raises(ValueError, match=r"^cdf\(x\) must be in \[0, 1\], got others"):
+        kolmogorov_smirnov(torch.zeros(2, 1), lambda x: levels)
+
+
 def test_laws_that_are_being_trained_and_points_of_half_precision_are_read():
     shift = torch.zeros(1, requires_grad=True)
     x = normal(50, 1)
@@ -161,6 +197,11 @@ def test_energy_distance_is_the_area_between_the_distribution_functions_squared(
     assert math.isclose(two_points, 10.0)
 
 
+def test_energy_distance_and_floor_of_one_point_and_two_by_hand():
+    distance = energy_distance(torch.tensor([[0.0, 0.0]]), torch.tensor([[0.0, 0.0], [3.0, 4.0]]))
+    assert distance == (2 * 5 / 2 - 2 * 5 / 4, (1 + 1 / 2) * 5)
+
+
 def test_energy_distance_of_shifted_gaussians():
     """E|N(m, 2)| less E|N(0, 2)|, doubled, plus the bias from pairing points with themselves."""
     n, shift = 5000, 1.0
@@ -190,6 +231,15 @@ def test_sliced_wasserstein_of_a_shift_is_its_length_over_the_root_of_the_dimens
     line, moved = x[:, :1], normal(50, 1, seed=1) + 2
     paired = (line[:, 0].sort().values - moved[:, 0].sort().values).square().mean().sqrt()
     assert math.isclose(sliced_wasserstein(line, moved), paired, rel_tol=1e-12)
+
+
+def test_sliced_wasserstein_takes_200_directions_from_its_generator():
+    x, y, z = normal(5, 3), normal(5, 3, seed=1), normal(1, 3, seed=2)
+    seeded = lambda: torch.Generator().manual_seed(2)
+    assert sliced_wasserstein(x, y, generator=seeded()) == sliced_wasserstein(x, y, 200, seeded())
+    u = z[0] / z.norm()
+    one = ((x @ u).sort().values - (y @ u).sort().values).square().mean().sqrt()
+    assert math.isclose(sliced_wasserstein(x, y, 1, seeded()), one, rel_tol=1e-12)
 
 
 def with_moments(mean, cov, n=12, seed=0):
@@ -237,6 +287,20 @@ def test_a_set_is_dense_in_itself_and_covers_itself():
     assert density_coverage(far, real) == (0.0, 0.0)
     assert density_coverage(torch.cat([real, far]), real) == (0.5, 1.0)
     assert density_coverage(real, torch.cat([real, far]))[1] == 0.5
+
+
+def test_as_many_neighbours_as_other_real_points_and_by_default_five():
+    real = torch.tensor([[0.0], [1.0], [3.0]])  # balls of radius 3, 2, 3
+    assert density_coverage(torch.tensor([[2.5]]), real, k=2) == (1.5, 1.0)
+    x, real = normal(30, 2), normal(40, 2, seed=1)
+    assert density_coverage(x, real) == density_coverage(x, real, 5)
+    assert density_coverage(x, real) != density_coverage(x, real, 6)
+
+
+def test_frechet_distance_of_two_points_each():
+    # on the line the variances are 2 and 8: (1 - 0)^2 + (sqrt(8) - sqrt(2))^2
+    x, y = torch.tensor([[-1.0], [1.0]]), torch.tensor([[-1.0], [3.0]])
+    assert math.isclose(frechet_distance(x, y), 1 + 2, rel_tol=1e-12)
 
 
 def test_density_and_coverage_by_hand():
@@ -346,6 +410,10 @@ print(peak() - before)
     "call, message",
     [
         (lambda x: energy_distance(x[:0], x), "x must be at least one point, got no point"),
+        (lambda x: energy_distance(x[:, :0], x), "x must be at least one point, got no point"),
+        (lambda x: energy_distance(x, x[:, :1]), r"y must be of the event shape of x, \(2,\)"),
+        (lambda x: nearer_training(x[:, 0], x, x), r"x must be of shape \(n, \*event\)"),
+        (lambda x: nearer_training(x, x, x[:, :1]), "held_out must be of the event shape of x"),
         (lambda x: energy_distance(x, x[:1]), "y must be at least 2 points, got 1 point"),
         (lambda x: energy_distance(x, x / 0), "y must be finite everywhere"),
         (lambda x: energy_distance(x, x[:, 0]), r"y must be of shape \(n, \*event\)"),
@@ -353,6 +421,8 @@ print(peak() - before)
         (lambda x: sliced_wasserstein(x, x, 0), "n_directions must be at least 1, got 0"),
         (lambda x: frechet_distance(x, x[:, :1]), r"y must be of the event shape of x, \(2,\)"),
         (lambda x: frechet_distance(x[:1], x), "x must be at least 2 points, got 1 point"),
+        (lambda x: frechet_distance(x, x[:1]), "y must be at least 2 points, got 1 point"),
+        (lambda x: density_coverage(x, x, k=0), "k must be from 1 to 4, for as many real, got 0"),
         (lambda x: density_coverage(x, x, k=5), "k must be from 1 to 4, for as many real, got 5"),
         (
             lambda x: nearer_training(x, x, x[:3]),
@@ -363,3 +433,14 @@ print(peak() - before)
 def test_bad_samples_are_named(call, message):
     with pytest.raises(ValueError, match=message):
         call(normal(5, 2))
+
+
+def test_counts_are_integers():
+    x = normal(5, 1)
+    for name, call in (
+        ("n_levels", lambda: wasserstein(x, UNIT.quantile, 2.5)),
+        ("n_directions", lambda: sliced_wasserstein(x, x, 2.5)),
+        ("k", lambda: density_coverage(x, x, 2.5)),
+    ):
+        with pytest.raises(TypeError, match=f"^{name} must be an integer, got float"):
+            call()
