@@ -256,6 +256,17 @@ def test_each_level_sees_farther():
         ),
         (lambda: GaussianFourierFeatures(0), "n_features must be at least 1, got 0"),
         (lambda: GaussianFourierFeatures(4, scale=-1.0), "scale must be positive, got -1.0"),
+        (lambda: GaussianFourierFeatures(4, scale=0.0), "scale must be positive, got 0.0"),
+        (lambda: GaussianFourierFeatures(4, dim=0), "dim must be at least 1, got 0"),
+        (lambda: MatrixConv(0, 1), "n_in must be at least 1, got 0"),
+        (lambda: MatrixConv(1, 0), "n_out must be at least 1, got 0"),
+        (lambda: ResidualBlock(8, 8, 1, groups=0), "groups must be at least 1, got 0"),
+        (lambda: ResidualBlock(12, 8, 1), "n_in must be a multiple of 8, got 12"),
+        (lambda: ResidualBlock(0, 8, 1), "n_in must be a multiple of 8, got 0"),
+        (lambda: ResidualBlock(8, 12, 1), "n_out must be a multiple of 8, got 12"),
+        (lambda: ResidualBlock(8, 8, 0), "n_embedding must be at least 1, got 0"),
+        (lambda: UNet(n_embedding=0), "n_embedding must be at least 1, got 0"),
+        (lambda: UNet(widths=(0, 8)), "widths must be two or more positive multiples of 8, got"),
     ],
 )
 def test_bad_values_are_named(call, message):
