@@ -272,3 +272,12 @@ def test_each_level_sees_farther():
 def test_bad_values_are_named(call, message):
     with pytest.raises(ValueError, match=message):
         call()
+
+
+def test_the_least_sizes_make_a_network():
+    x, image, t = torch.ones(2, 1), torch.ones(2, 1, 2, 2), torch.ones(2)
+    assert GaussianFourierFeatures(1, dim=1)(x).shape == (2, 2)
+    assert MLP(1, 1, 1, 1)(x, t).shape == (2, 1)
+    assert MatrixConv(1, 1)(image).shape == image.shape
+    assert ResidualBlock(1, 1, 1, groups=1)(image, x).shape == image.shape
+    assert UNet(widths=(8, 8), n_features=1, n_embedding=1)(image, t).shape == image.shape
