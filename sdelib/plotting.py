@@ -11,6 +11,7 @@ import inspect
 import io
 import json
 import math
+import re
 import textwrap
 from collections.abc import Callable, Mapping, Sequence
 from importlib.resources import files
@@ -38,6 +39,8 @@ from ._guard import at_least_single, guard
 
 BLUE, ORANGE, GREEN, RED, PURPLE = "#3b82c4", "#e07b39", "#3a9d6e", "#c2476b", "#8e6bbf"
 GREY = "#808080"
+
+_NUMBER = re.compile(r"([-+±.,%\d\s]|\de[-+]?\d)*|nan|inf")  # or a dash, for none
 
 FADE = LinearSegmentedColormap.from_list("fade", [(*to_rgb(BLUE), 0.0), (*to_rgb(BLUE), 1.0)])
 """From nothing to blue, for densities; where there is no density the page shows, light or dark."""
@@ -90,9 +93,14 @@ def table(head: Sequence[str], rows: Sequence[Sequence[Any]], digits: str = ".3f
     require(len(head) > 0, "head", head, "of one title or more")
     for row in rows:
         require(len(row) == len(head), "rows", row, f"of {len(head)} members each, as the head")
-    shown = [[_cell(value, digits) for value in row] for row in rows]
-    is_text = [any(isinstance(row[i], str) for row in rows) for i in range(len(head))]
-    widths = [max(map(len, column)) for column in zip(head, *shown, strict=True)]
+    display(_forms(head, [[_cell(value, digits) for value in row] for row in rows]), raw=True)
+
+
+def _forms(head: Sequence[str], rows: Sequence[Sequence[str]]) -> dict[str, str]:
+    """A table of words by the kind of what shows it; columns of numbers stand to the right."""
+    columns = list(zip(head, *rows, strict=True))
+    is_text = [not all(map(_NUMBER.fullmatch, cells)) for _, *cells in columns]
+    widths = [max(map(len, column)) for column in columns]
 
     def line(cells: Sequence[str]) -> str:
         aligned = zip(cells, widths, is_text, strict=True)
@@ -102,11 +110,10 @@ def table(head: Sequence[str], rows: Sequence[Sequence[Any]], digits: str = ".3f
         return f"| {' | '.join(cell.replace('|', chr(92) + '|') for cell in cells)} |"
 
     rule = ["---" if text else "--:" for text in is_text]
-    forms = {
-        "text/markdown": "\n".join(map(bars, [head, rule, *shown])),
-        "text/plain": "\n".join(map(line, [head, *shown])),
+    return {
+        "text/markdown": "\n".join(map(bars, [head, rule, *rows])),
+        "text/plain": "\n".join(map(line, [head, *rows])),
     }
-    display(forms, raw=True)
 
 
 def _cell(value: Any, digits: str) -> str:

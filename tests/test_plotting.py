@@ -169,19 +169,25 @@ def shown(monkeypatch, *args, **settings):
 
 
 def test_a_table_is_one_on_a_page_and_in_a_terminal(monkeypatch):
-    rows = [["VE", 12, torch.tensor(0.5)], ["sub-VP", 7, 10.0]]
-    forms = shown(monkeypatch, ["SDE", "calls", "$|x|$"], rows, ".2f")
+    rows = [["VE", 12, torch.tensor(0.5), "-"], ["sub-VP", 7, 10.0, "1.5e-02 ± 10 %"]]
+    forms = shown(monkeypatch, ["SDE", "calls", "$|x|$", "error"], rows, ".2f")
     assert forms["text/plain"].splitlines() == [
-        "SDE     calls  $|x|$",
-        "VE         12   0.50",
-        "sub-VP      7  10.00",
+        "SDE     calls  $|x|$           error",
+        "VE         12   0.50               -",
+        "sub-VP      7  10.00  1.5e-02 ± 10 %",
     ]
     html = MarkdownIt("gfm-like", {"linkify": False}).render(forms["text/markdown"])
     cells = re.findall(r"<t([hd])(?: style=\"text-align:(right)\")?>(.*?)</t", html)
     assert cells == [
-        *(("h", "", "SDE"), ("h", "right", "calls"), ("h", "right", "$|x|$")),
-        *(("d", "", "VE"), ("d", "right", "12"), ("d", "right", "0.50")),
+        *(
+            ("h", "", "SDE"),
+            ("h", "right", "calls"),
+            ("h", "right", "$|x|$"),
+            ("h", "right", "error"),
+        ),
+        *(("d", "", "VE"), ("d", "right", "12"), ("d", "right", "0.50"), ("d", "right", "-")),
         *(("d", "", "sub-VP"), ("d", "right", "7"), ("d", "right", "10.00")),
+        ("d", "right", "1.5e-02 ± 10 %"),
     ]
 
 
