@@ -66,7 +66,7 @@ def test_results_of_other_days_stay_beside_new_ones(monkeypatch, tmp_path):
     rows = {m: [m, "2026-01-01", "60", "50", "1", "5", "3", "2"] for m in ("steps", "sde")}
     reasons = {"sde.f: `|` to `&` in `a | b`": "alike: of booleans", "steps.g: x": mutants.UNKNOWN}
     text = mutants.written(rows, reasons)
-    assert "100 of 120 mutants are killed (83.3%), 90.9% of those" in text
+    assert "100 of 120 mutants of sde, steps are killed (83.3%), 90.9% of those" in text
     mutants.RESULTS.write_text(text, encoding="utf-8")
     assert mutants.stored() == (rows, reasons)
     assert [mutants.kind(why) for why in reasons.values()] == ["alike", "open"]

@@ -507,8 +507,8 @@ def written(rows: dict[str, list[str]], reasons: dict[str, str]) -> str:
     of, killed = (sum(int(row[i]) for row in rows.values()) for i in (2, 3))
     same = sum(int(row[5]) for row in rows.values())
     lines = [
-        f"{killed} of {of} mutants are killed ({killed / of:.1%}), {killed / (of - same):.1%} of "
-        f"those that differ from the library in what they do.",
+        f"{killed} of {of} mutants of {', '.join(rows)} are killed ({killed / of:.1%}), "
+        f"{killed / (of - same):.1%} of those that differ from the library in what they do.",
         "",
         "| module | date | mutants | killed | so by time | alike | argument check | open |",
         "|---|---|---|---|---|---|---|---|",
