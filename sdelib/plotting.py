@@ -65,6 +65,11 @@ def use_style() -> None:
     set_matplotlib_formats("retina", bbox_inches=None)
 
 
+def _lighter(picture: Image.Image) -> Image.Image:
+    """A picture whose levels are rounded by at most 2 of 255, for a page: a quarter fewer bytes."""
+    return picture.convert("RGBA").point(4 * [(level + 2) // 5 * 5 for level in range(256)])
+
+
 def show_source(*objects: Callable | type | property) -> Markdown:
     """The library's own source, as it is tested, but for docstrings and checks of arguments.
 
@@ -341,9 +346,8 @@ class Player:
         drawn, file = io.BytesIO(), io.BytesIO()
         fig.savefig(drawn, format="png")
         plt.close(fig)
-        # the page carries it: rounded by at most 2 of 255 it is a quarter smaller
-        rounded = [(level + 2) // 5 * 5 for level in range(256)]
-        Image.open(drawn).point(4 * rounded).save(file, "PNG", optimize=True)
+        with Image.open(drawn) as picture:
+            _lighter(picture).save(file, "PNG", optimize=True)
         return base64.b64encode(file.getvalue()).decode()
 
 

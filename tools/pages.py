@@ -23,6 +23,8 @@ from sphinx.config import Config
 from sphinx.util import logging
 from weights import as_script
 
+from sdelib.plotting import _lighter
+
 BRANCH = "notebooks"
 PLACES = {  # what of the whole picture a chapter is about
     "01": "score",
@@ -157,11 +159,10 @@ def lighten_pictures(app: Sphinx, exception: Exception | None) -> None:
         return
     for path in (Path(app.outdir) / "_images").glob("*.png"):
         with Image.open(path) as picture:
-            rounded = picture.convert("RGBA").point(lambda level: (level + 2) // 5 * 5)
-            rounded.save(path.with_suffix(".webp"), lossless=True, quality=80)
+            _lighter(picture).save(path.with_suffix(".webp"), lossless=True, quality=80)
         path.unlink()
 
-    def lighter(source: re.Match) -> str:
+    def placed(source: re.Match) -> str:
         name = f"{source[2]}.webp"
         with Image.open(Path(app.outdir) / "_images" / name) as picture:
             width, height = (n // 2 for n in picture.size)
@@ -169,7 +170,7 @@ def lighten_pictures(app: Sphinx, exception: Exception | None) -> None:
 
     for path in Path(app.outdir).rglob("*.html"):
         page = path.read_text(encoding="utf-8")
-        if (shown := PNG.sub(lighter, page)) != page:
+        if (shown := PNG.sub(placed, page)) != page:
             path.write_text(shown, encoding="utf-8", newline="\n")
 
 
