@@ -1051,3 +1051,13 @@ def test_bad_values_are_named(call, error, message):
 def test_no_step_moves_forward_in_time(step):
     with pytest.raises(ValueError, match="s must be an instant not later than t = 0.4"):
         step(SCORE, torch.ones(2, 5), SDE.at(0.4), SDE.at(0.5))
+
+
+@pytest.mark.parametrize("step", [euler_maruyama, reverse_diffusion, ancestral, ddim, heun])
+def test_a_path_may_stay_at_an_instant_where_no_predictor_moves(step):
+    x = torch.tensor([[-1.0], [0.5]])
+    t, s = VPSDE().path(torch.tensor([0.6, 0.5]), x)
+    stay, on, stop = walk(step)(lambda x, t: -3 * x, x, [t, t, s, s])
+    assert_close(stay, x)
+    assert_close(stop, on)
+    assert (on - x).abs().min() > 0.01
