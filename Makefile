@@ -135,7 +135,8 @@ clean: ## remove what was built, but keep .venv
 	find sdelib tests tools benchmarks book conftest.py -name __pycache__ -prune -exec rm -rf {} +
 
 $(BROWSER): Makefile
-	@command -v npm chromium > /dev/null || { echo "This needs npm and chromium."; exit 1; }
+	@for program in npm "$${CHROMIUM:-chromium}"; do command -v $$program > /dev/null || \
+		{ echo "This needs npm and chromium, or another browser of its kind in CHROMIUM."; exit 1; }; done
 	npm install --silent --prefix _build/browser playwright-core@1.65.1 axe-core@4.14.1 \
 		pdf-lib@1.17.1
 	@touch $@

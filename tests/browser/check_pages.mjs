@@ -5,14 +5,17 @@
 // chapter that is too long (see LIMITS), or whose code or prints are cut.
 //
 //   make test-pages                                        after `make book`; it needs npm and chromium
+//   make test-pages PAGES=--quick                          only wide and light, and narrow and dark without axe
 //   make test-pages PAGES="--shots FOLDER 07_gaussian_mixture"
 //
-// A page is named by its stem; without names every page is opened. With --shots, full-page pictures are written to FOLDER.
-// CHROMIUM names the browser's program where it is not /usr/bin/chromium.
+// A page is named by its stem; without names every page is opened, as many at a time as there are processors. With
+// --shots, full-page pictures are written to FOLDER.
 
 import { mkdirSync, readdirSync, readFileSync, statSync } from 'node:fs';
+import { availableParallelism } from 'node:os';
 import { basename, join, resolve } from 'node:path';
 import { fileURLToPath, pathToFileURL } from 'node:url';
+import { parseArgs } from 'node:util';
 import { here, launch, require } from './browser.mjs';
 
 const axe = readFileSync(require.resolve('axe-core/axe.min.js'), 'utf8');
@@ -21,12 +24,14 @@ const axe = readFileSync(require.resolve('axe-core/axe.min.js'), 'utf8');
 // and the longest stretch without one; and the megabytes of the page with its pictures.
 const LIMITS = { screens: 12, words: 2000, first: 1.5, gap: 3, megabytes: 1 };
 
-const args = process.argv.slice(2);
-const shotsAt = args.indexOf('--shots');
-const shots = shotsAt < 0 ? null : args.splice(shotsAt, 2)[1];
+const { values, positionals } = parseArgs({
+  allowPositionals: true,
+  options: { quick: { type: 'boolean' }, shots: { type: 'string' } },
+});
+const { quick, shots } = values;
 const built = resolve(here, '../../_build/html/book');
 const pages = readdirSync(built).filter(
-  (f) => f.endsWith('.html') && (!args.length || args.includes(basename(f, '.html'))),
+  (f) => f.endsWith('.html') && (!positionals.length || positionals.includes(basename(f, '.html'))),
 );
 if (!pages.length) throw new Error(`no such page in ${built}`);
 if (shots) mkdirSync(shots, { recursive: true });
@@ -169,94 +174,107 @@ async function searches(context) {
   return found;
 }
 
-let problems = 0;
-for (const file of pages) {
-  for (const colorScheme of ['light', 'dark']) {
-    for (const width of [1280, 400]) {
-      const context = await browser.newContext({ viewport: { width, height: 900 }, colorScheme });
-      const page = await context.newPage();
-      const found = [];
-      page.on('request', (r) => /^(file|data|blob|about):/.test(r.url()) || found.push(`asks for ${r.url()}`));
-      page.on('console', (m) => m.type() === 'error' && found.push(`console: ${m.text()}`));
-      page.on('pageerror', (e) => found.push(`script error: ${e.message}`));
-      await page.goto(pathToFileURL(join(built, file)).href, { waitUntil: 'load' });
-      await page.evaluate(() => globalThis.MathJax?.startup?.promise);
-      await page.evaluate(() =>
-        Promise.all(
-          [...document.images].map((img) => {
-            img.loading = 'eager'; // pictures further down load when they are reached
-            return img.decode().catch(() => {});
-          }),
-        ),
-      );
-      await page.waitForTimeout(200); // the theme's own scripts settle
-      found.push(...(await page.evaluate(inspect)));
-      await page.evaluate(axe);
-      const { violations } = await page.evaluate(() => globalThis.axe.run({ preload: false }));
-      for (const v of violations) found.push(`axe: ${v.id}, ${v.nodes.length} times, first at ${v.nodes[0].target}`);
-      if (width === 1280 && colorScheme === 'light') {
-        if (file === 'intro.html') found.push(...(await searches(context)), ...(await controls(page)));
-        if (await runsForeignScripts(context, page.url())) found.push('a foreign script runs');
-        if (/^\d\d_/.test(file) && !file.startsWith('12_')) {
-          // that one is a list
-          // a film has another height than its still
-          for (const film of await page.locator('.player').all())
-            if (await film.isVisible()) {
-              await film.scrollIntoViewIfNeeded();
-              await film.locator('input[type=range]').waitFor({ timeout: 5000 });
-            }
-          const measured = { ...(await page.evaluate(measure)), megabytes: await megabytes(page) };
-          for (const [what, limit] of Object.entries(LIMITS))
-            if (measured[what] > limit) found.push(`${what}: ${measured[what].toFixed(1)}, at most ${limit}`);
-          found.push(...(await page.evaluate(cut)));
+/** What is wrong with a page in one theme and width. */
+async function look(file, colorScheme, width) {
+  const context = await browser.newContext({ viewport: { width, height: 900 }, colorScheme });
+  const page = await context.newPage();
+  const found = [];
+  page.on('request', (r) => /^(file|data|blob|about):/.test(r.url()) || found.push(`asks for ${r.url()}`));
+  page.on('console', (m) => m.type() === 'error' && found.push(`console: ${m.text()}`));
+  page.on('pageerror', (e) => found.push(`script error: ${e.message}`));
+  await page.goto(pathToFileURL(join(built, file)).href, { waitUntil: 'load' });
+  await page.evaluate(() => globalThis.MathJax?.startup?.promise);
+  await page.evaluate(() =>
+    Promise.all(
+      [...document.images].map((img) => {
+        img.loading = 'eager'; // pictures further down load when they are reached
+        return img.decode().catch(() => {});
+      }),
+    ),
+  );
+  await page.waitForTimeout(200); // the theme's own scripts settle
+  found.push(...(await page.evaluate(inspect)));
+  if (!quick || width === 1280) {
+    await page.evaluate(axe);
+    const { violations } = await page.evaluate(() => globalThis.axe.run({ preload: false }));
+    for (const v of violations) found.push(`axe: ${v.id}, ${v.nodes.length} times, first at ${v.nodes[0].target}`);
+  }
+  if (width === 1280 && colorScheme === 'light') {
+    if (file === 'intro.html') found.push(...(await searches(context)), ...(await controls(page)));
+    if (await runsForeignScripts(context, page.url())) found.push('a foreign script runs');
+    if (/^\d\d_/.test(file) && !file.startsWith('12_')) {
+      // that one is a list
+      // a film has another height than its still
+      for (const film of await page.locator('.player').all())
+        if (await film.isVisible()) {
+          await film.scrollIntoViewIfNeeded();
+          await film.locator('input[type=range]').waitFor({ timeout: 5000 });
         }
-        const formulas = await formulasAmongStops(page);
-        if (formulas) found.push(`the Tab key stops at ${formulas} formulas`);
-        const shut = () => page.locator('details.fold:not([open])').count();
-        if (await shut()) {
-          await page.getByRole('button', { name: 'Show everything' }).click();
-          if (await shut()) found.push('the switch leaves folds shut');
-        }
-        // after the folds are open, as one may hold a film
-        const films = page.locator('.player');
-        for (let i = 0; i < (await films.count()); i++) {
-          await films.nth(i).scrollIntoViewIfNeeded();
-          const slider = films.nth(i).locator('input[type=range]');
-          await slider.waitFor({ timeout: 5000 });
-          await slider.evaluate((el) => {
-            el.value = 0;
-          });
-          const button = films.nth(i).getByRole('button');
-          if ((await button.textContent()) === 'Play') await button.click();
-          await page.waitForTimeout(700);
-          if (!(+(await slider.inputValue()) > 0)) found.push('a film does not play');
-        }
-      }
-      // A print or a dropdown shows what is folded; look again with everything open.
-      await page.evaluate(() => {
-        document.querySelectorAll('details').forEach((d) => {
-          d.open = true;
-        });
-        for (const button of document.querySelectorAll('.toggle-button.toggle-button-hidden')) button.click();
+      const measured = { ...(await page.evaluate(measure)), megabytes: await megabytes(page) };
+      for (const [what, limit] of Object.entries(LIMITS))
+        if (measured[what] > limit) found.push(`${what}: ${measured[what].toFixed(1)}, at most ${limit}`);
+      found.push(...(await page.evaluate(cut)));
+    }
+    const formulas = await formulasAmongStops(page);
+    if (formulas) found.push(`the Tab key stops at ${formulas} formulas`);
+    const shut = () => page.locator('details.fold:not([open])').count();
+    if (await shut()) {
+      await page.getByRole('button', { name: 'Show everything' }).click();
+      if (await shut()) found.push('the switch leaves folds shut');
+    }
+    // after the folds are open, as one may hold a film
+    const films = page.locator('.player');
+    for (let i = 0; i < (await films.count()); i++) {
+      await films.nth(i).scrollIntoViewIfNeeded();
+      const slider = films.nth(i).locator('input[type=range]');
+      await slider.waitFor({ timeout: 5000 });
+      await slider.evaluate((el) => {
+        el.value = 0;
       });
-      await page.waitForTimeout(100);
-      found.push(...(await page.evaluate(inspect)).filter((f) => !found.includes(f)));
-      if (shots) {
-        const name = `${basename(file, '.html')}-${colorScheme}-${width}.png`;
-        await page.evaluate(() => {
-          // the theme scrolls an inner box on some widths; a picture wants all of it
-          document.querySelectorAll('.bd-header-article, .bd-header').forEach((e) => {
-            e.style.position = 'static';
-          });
-        });
-        await page.screenshot({ path: join(shots, name), fullPage: true });
-      }
-      for (const f of found) console.log(`${file}, ${colorScheme}, ${width} px: ${f}`);
-      problems += found.length;
-      await context.close();
+      const button = films.nth(i).getByRole('button');
+      if ((await button.textContent()) === 'Play') await button.click();
+      await page.waitForTimeout(700);
+      if (!(+(await slider.inputValue()) > 0)) found.push('a film does not play');
     }
   }
+  // A print or a dropdown shows what is folded; look again with everything open.
+  await page.evaluate(() => {
+    document.querySelectorAll('details').forEach((d) => {
+      d.open = true;
+    });
+    for (const button of document.querySelectorAll('.toggle-button.toggle-button-hidden')) button.click();
+  });
+  await page.waitForTimeout(100);
+  found.push(...(await page.evaluate(inspect)).filter((f) => !found.includes(f)));
+  if (shots) {
+    const name = `${basename(file, '.html')}-${colorScheme}-${width}.png`;
+    await page.evaluate(() => {
+      // the theme scrolls an inner box on some widths; a picture wants all of it
+      document.querySelectorAll('.bd-header-article, .bd-header').forEach((e) => {
+        e.style.position = 'static';
+      });
+    });
+    await page.screenshot({ path: join(shots, name), fullPage: true });
+  }
+  await context.close();
+  return found;
 }
+
+const themes = ['light', 'dark'];
+const ways = themes.flatMap((theme) => [1280, 400].map((width) => [theme, width]));
+const chosen = ways.filter(([theme, width]) => !quick || (theme === 'light') === (width === 1280));
+const left = pages.flatMap((file) => chosen.map((way) => [file, ...way]));
+let problems = 0;
+
+async function lookAtWhatIsLeft() {
+  for (let next = left.shift(); next; next = left.shift()) {
+    const found = await look(...next);
+    for (const f of found) console.log(`${next[0]}, ${next[1]}, ${next[2]} px: ${f}`);
+    problems += found.length;
+  }
+}
+
+await Promise.all(Array.from({ length: availableParallelism() }, lookAtWhatIsLeft));
 await browser.close();
-console.log(`${pages.length} pages opened in 4 ways, ${problems} problems`);
+console.log(`${pages.length} pages opened in ${chosen.length} ways, ${problems} problems`);
 process.exit(problems ? 1 : 0);
