@@ -11,7 +11,7 @@ PIP_INSTALL := pip install --quiet --disable-pip-version-check
 # PAGES: pages to open, and --shots FOLDER; LAB: options, see tests/browser/use_laboratory.mjs
 .PHONY: help book test test-oldest test-newest test-colab test-sphinx test-pages test-lab lab lint lint-js \
 	format chapters trust seeds weights learn-table picture notebooks jupyter owner lock locked audit pdf \
-	bench bad-calls mutants kills edges profile clean
+	bench bad-calls mutants kills flakes edges profile clean
 
 help: ## list what can be made
 	@grep -E '^[a-z -]+:.*##' Makefile | sed -E 's/^([a-z -]+):.*## /  make \1\t/' | expand -t 18
@@ -123,6 +123,10 @@ mutants: $(INSTALLED) ## change the library in one place at a time, 3000 times; 
 
 kills: $(INSTALLED) ## kill training and saving at random moments, 100 and 300 times
 	$(BIN)/python tools/kills.py
+
+flakes: $(INSTALLED) ## repeat the tests in random order 30 times, the chapters 10 times; or TESTS=3 CHAPTERS=1
+	$(BIN)/$(PIP_INSTALL) pytest-randomly==5.1.0
+	$(BIN)/python tools/flakes.py $(if $(TESTS),--tests $(TESTS)) $(if $(CHAPTERS),--chapters $(CHAPTERS))
 
 edges: $(INSTALLED) ## compute where numbers become very large or small, beside references
 	$(BIN)/python tools/edges.py

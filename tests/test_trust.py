@@ -1,5 +1,6 @@
 """The page on trust shows what is stored, and nothing that is not."""
 
+import flakes
 import pytest
 import trust
 
@@ -20,3 +21,19 @@ def test_a_campaign_is_shown_once_it_has_been_run(name, monkeypatch, tmp_path):
     (tmp_path / name).write_text(text, encoding="utf-8")
     assert f"## {title}" in trust.figures() and "| today | 3 |" in trust.figures()
     assert "Heading" not in trust.figures()
+
+
+def test_repetitions_add_up_and_name_what_failed(monkeypatch, tmp_path):
+    monkeypatch.setattr(flakes, "RESULTS", tmp_path / "flakes.md")
+    assert flakes.stored() == {}
+    key, other = ("tests", "1", "AVX2"), ("chapters", "2", "DEFAULT")
+    said = "FAILED tests/a.py::test_b[x | y] - assert 1 - 1\nERROR tests/c.py\n2 failed in 3s\n"
+    failures = flakes.failures_in(said)
+    assert failures == ["tests/a.py::test_b[x / y]", "tests/c.py"]
+    for found in ([], failures, failures[1:], []):
+        flakes.store(key, found)
+    flakes.store(other, [])
+    rows = flakes.stored()
+    assert list(rows) == [other, key]
+    assert rows[key][0] == "4" and rows[key][-1] == "; ".join(failures)
+    assert rows[other][0] == "1" and rows[other][-1] == "none"

@@ -21,6 +21,7 @@ CAMPAIGNS = {  # what a command of its own stores, dates included
     "tests/mutants.md": ("Mutants of the library", "make mutants"),
     "tests/bad_calls.md": ("Bad calls", "make bad-calls"),
     "tests/kills.md": ("Kills", "make kills"),
+    "tests/flakes.md": ("Repetitions", "make flakes"),
     "tests/edges.md": ("Numbers at the edge", "make edges"),
     "tests/versions.md": (
         "Other versions",

@@ -1,0 +1,93 @@
+"""Repeat the tests in random order, and the chapters, and count the failures.
+
+    python tools/flakes.py [--tests 30] [--chapters 10]     or `make flakes`
+
+Each repetition takes the next number of threads and set of the processor's instructions, and the
+tests another order. `tests/flakes.md` adds up what came out; the logs stay in `_build/flakes`.
+"""
+
+from __future__ import annotations
+
+import argparse
+import itertools
+import os
+import re
+import subprocess
+import sys
+from datetime import date
+from pathlib import Path
+
+from tqdm import tqdm
+
+ROOT = Path(__file__).resolve().parents[1]
+LOGS = ROOT / "_build" / "flakes"
+RESULTS = ROOT / "tests" / "flakes.md"
+HEAD = ["repeated", "threads", "instructions", "times", "since", "last", "failures"]
+
+
+def conditions() -> list[tuple[str, str]]:
+    """Numbers of threads, with the processor's best instructions and with the plain ones."""
+    import torch
+
+    best = torch.backends.cpu.get_cpu_capability()
+    return [*itertools.product("12", dict.fromkeys([best, "DEFAULT"]))]
+
+
+def stored() -> dict[tuple[str, ...], list[str]]:
+    """The other columns of the table, by the first three."""
+    text = RESULTS.read_text(encoding="utf-8") if RESULTS.is_file() else ""
+    rows = [line.strip("| ").split(" | ") for line in text.splitlines()[2:]]
+    return {tuple(row[:3]): row[3:] for row in rows}
+
+
+def store(key: tuple[str, ...], failures: list[str]) -> None:
+    """Add one repetition to the table."""
+    rows, today = stored(), str(date.today())
+    times, since, _, before = rows.get(key, ["0", today, today, "none"])
+    named = sorted({*before.split("; "), *failures} - {"none"}) or ["none"]
+    rows[key] = [str(int(times) + 1), since, today, "; ".join(named)]
+    table = [HEAD, ["---"] * len(HEAD), *([*key, *row] for key, row in sorted(rows.items()))]
+    RESULTS.write_text("".join(f"| {' | '.join(row)} |\n" for row in table), encoding="utf-8")
+
+
+def failures_in(said: str) -> list[str]:
+    """Which tests failed, by what pytest said."""
+    found = re.findall(r"^(?:FAILED|ERROR) (.+?)(?: - .*)?$", said, re.MULTILINE)
+    return [name.replace("|", "/") for name in found]
+
+
+def repeated(what: str, number: int, threads: str, instructions: str) -> list[str]:
+    """The failures of one repetition."""
+    command = [sys.executable, "-m", "pytest", "-q", "-n", "logical", "-p", "no:cacheprovider"]
+    tests = ["tests", "-p", "randomly", f"--randomly-seed={number}"]
+    done = subprocess.run(
+        [*command, *(tests if what == "tests" else ["book", "--nbval"])],
+        cwd=ROOT,
+        env=os.environ | {"OMP_NUM_THREADS": threads, "ATEN_CPU_CAPABILITY": instructions.lower()},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        encoding="utf-8",
+    )
+    (LOGS / f"{what}-{number}.log").write_text(done.stdout, encoding="utf-8")
+    if done.returncode not in (0, 1):  # 1: all were run, and some failed
+        sys.exit(f"{done.stdout}\nThe repetition did not come to its end.")
+    return failures_in(done.stdout)
+
+
+def main() -> None:
+    """Repeat what is asked for, and store the failures after each."""
+    parser = argparse.ArgumentParser(description="Repeat the tests and the chapters.")
+    parser.add_argument("--tests", type=int, default=30, help="how many times the library's tests")
+    parser.add_argument("--chapters", type=int, default=10, help="how many times the chapters")
+    given = vars(parser.parse_args())
+    LOGS.mkdir(parents=True, exist_ok=True)
+    for what in tqdm([what for what, times in given.items() for _ in range(times)]):
+        number = sum(int(row[0]) for key, row in stored().items() if key[0] == what)
+        condition = conditions()[number % len(conditions())]
+        store((what, *condition), repeated(what, number, *condition))
+    print(RESULTS.read_text(encoding="utf-8"))
+    sys.exit(any(row[-1] != "none" for row in stored().values()))
+
+
+if __name__ == "__main__":
+    main()
