@@ -384,6 +384,31 @@ def test_distances_in_blocks_are_the_distances():
         )
 
 
+def test_distances_do_not_lose_digits_far_from_the_origin():
+    # through scalar products of coordinates of 1e6 a distance would be known to 1e-2
+    x, y = torch.randn(2, 40, 3, dtype=torch.float64).round(decimals=6)
+    near, away = (energy_distance(x + shift, y + shift).value for shift in (0.0, 1e6))
+    assert math.isclose(near, away, rel_tol=1e-6)
+
+
+def test_the_kolmogorov_smirnov_distance_of_one_point_is_its_larger_side():
+    x = torch.tensor([[0.7]])
+    found = kolmogorov_smirnov(x, lambda x: UNIT.cdf(x))
+    assert math.isclose(found.value, stats.norm.cdf(0.7), rel_tol=1e-6)
+
+
+@pytest.mark.parametrize("scale", [1e-3, 1.0, 1e3])
+def test_a_quantile_function_may_fall_by_rounding_in_its_own_units(scale):
+    def quantile(fall, levels):
+        return scale * (levels - fall * (levels == levels[5]))[:, None]
+
+    # of 20 000 levels: the fall is what exceeds their spacing
+    x = scale * torch.rand(100, 1, dtype=torch.float64)
+    assert wasserstein(x, lambda u: quantile(5e-5 + 5e-7, u)).value < scale
+    with pytest.raises(ValueError, match="a fall by"):
+        wasserstein(x, lambda u: quantile(5e-5 + 5e-6, u))
+
+
 def test_a_few_million_distances_are_held_at_a_time():
     """Whole, the 8000 x 8000 distances are 512 MB; measured is the peak of a fresh process."""
     if not Path("/proc/self/status").exists():
