@@ -36,6 +36,7 @@ from sdelib.steps import (
     euler_maruyama,
     heun,
     langevin,
+    plus,
     reverse_diffusion,
     rk4,
 )
@@ -1047,7 +1048,42 @@ def test_bad_values_are_named(call, error, message):
         call()
 
 
-@pytest.mark.parametrize("step", [*NOISY.values(), ddim, heun, rk4, langevin])
+@pytest.mark.parametrize("step", [langevin, annealed_langevin])
+@pytest.mark.parametrize("name, allowed", [("snr", "positive"), ("n_steps", "at least 1")])
+def test_a_corrector_takes_positive_steps_one_or_more(step, name, allowed):
+    with pytest.raises(ValueError, match=f"{name} must be {allowed}, got 0"):
+        step(SCORE, torch.ones(2, 5), SDE.at(0.5), SDE.at(0.5), **{name: 0})
+
+
+@pytest.mark.parametrize("step", STEPS.values(), ids=STEPS)
+def test_what_a_step_calls_must_give_numbers_like_the_state(step):
+    x, t, s = torch.ones(2, 5), SDE.at(0.5), SDE.at(0.4)
+    with pytest.raises(ValueError, match=r"score\(x, t\) must be of shape \(2, 5\)"):
+        step(lambda x, t: x[:, :1], x, t, s)
+    if step in (*NOISY.values(), *CORRECTORS.values()):
+        with pytest.raises(ValueError, match=r"noise\(x\) must be of shape \(2, 5\)"):
+            step(lambda x, t: -x, x, t, s, lambda x: x[:, :1])
+
+
+def test_two_stages_take_data_of_deviation_one_unless_told_and_a_positive_one():
+    x, t, s = torch.randn(4, 1), SDE.at(0.5), SDE.at(0.4)
+    like_one, default = (
+        ancestral_2s(SCORE, x, t, s, torch.ones_like, **scale) for scale in ({"scale": 1.0}, {})
+    )
+    assert torch.equal(like_one, default)
+    with pytest.raises(ValueError, match="scale must be positive, got 0"):
+        ancestral_2s(SCORE, x, t, s, scale=0.0)
+
+
+def test_a_sum_of_no_tensors_names_what_is_none():
+    x = torch.ones(2, 3)
+    assert torch.equal(plus(x, torch.tensor(2.0), x), 3 * x)
+    for wrong, name in (((None, 1.0, x), "x"), ((x, 1.0, x[:, :2]), "y"), ((x, "a", x), "c")):
+        with pytest.raises((TypeError, ValueError), match=f"^{name} must be"):
+            plus(*wrong)
+
+
+@pytest.mark.parametrize("step", [*NOISY.values(), ddim, heun, rk4, *CORRECTORS.values()])
 def test_no_step_moves_forward_in_time(step):
     with pytest.raises(ValueError, match="s must be an instant not later than t = 0.4"):
         step(SCORE, torch.ones(2, 5), SDE.at(0.4), SDE.at(0.5))
