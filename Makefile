@@ -10,8 +10,8 @@ PIP_INSTALL := pip install --quiet --disable-pip-version-check
 .DEFAULT_GOAL := help
 # PAGES: pages to open, and --shots FOLDER; LAB: options, see tests/browser/use_laboratory.mjs
 .PHONY: help book test test-oldest test-newest test-colab test-sphinx test-pages test-lab lab lint lint-js \
-	format chapters trust seeds weights learn-table picture notebooks jupyter owner lock locked audit pdf \
-	bench bad-calls mutants kills flakes edges profile clean
+	lint-workflows format chapters trust seeds weights learn-table picture notebooks jupyter owner lock \
+	locked audit pdf bench bad-calls mutants kills flakes edges profile clean
 
 help: ## list what can be made
 	@grep -E '^[a-z -]+:.*##' Makefile | sed -E 's/^([a-z -]+):.*## /  make \1\t/' | expand -t 18
@@ -43,6 +43,11 @@ lint: $(INSTALLED) ## check the format, the rules and the types of all code
 
 lint-js: $(BIOME) ## check the format and the rules of the scripts in JavaScript
 	$(BIOME) check
+
+lint-workflows: $(INSTALLED) ## check .github against GitHub's schemas
+	$(BIN)/$(PIP_INSTALL) -c constraints.txt check-jsonschema==0.39.0
+	$(BIN)/check-jsonschema --builtin-schema vendor.github-workflows .github/workflows/*.yml
+	$(BIN)/check-jsonschema --builtin-schema vendor.dependabot .github/dependabot.yml
 
 format: $(INSTALLED) ## give all code its format, and mend what can be mended by rule
 	$(BIN)/ruff check --fix-only .
