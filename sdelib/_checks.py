@@ -2,6 +2,8 @@
 
 import math
 import warnings
+from contextlib import suppress
+from numbers import Integral
 from typing import Any
 
 import torch
@@ -12,6 +14,7 @@ with warnings.catch_warnings():
     from tqdm.auto import tqdm
 
 __all__ = [
+    "as_integers",
     "require",
     "require_finite",
     "require_like",
@@ -20,6 +23,7 @@ __all__ = [
     "require_tensor",
     "require_times",
     "require_type",
+    "same",
     "tqdm",
     "values_can_be_read",
 ]
@@ -89,6 +93,29 @@ def require_times(t: Tensor, name: str = "t") -> None:
     low, high = _bounds(t)
     if not (low >= 0 and high <= 1):
         require(False, name, f"values from {low:g} to {high:g}", "in [0, 1]")
+
+
+def as_integers(name: str, value: Any) -> Tensor:
+    """Integers as a tensor of 64 bits, or ``TypeError``."""
+    found: Any = value
+    if isinstance(value, list | tuple) and not value:
+        found = torch.zeros(0, dtype=torch.long)
+    elif isinstance(value, Integral | list | tuple) or hasattr(value, "__array__"):
+        with suppress(RuntimeError, TypeError, ValueError):  # of lists of anything else
+            found = torch.as_tensor(value)
+    kind = found.dtype if isinstance(found, Tensor) else type(found).__name__
+    inexact = not isinstance(found, Tensor) or found.is_floating_point() or found.is_complex()
+    if inexact or found.is_meta or found.dtype == torch.bool:
+        raise TypeError(f"{name} must be an integer or a tensor of integers, got {kind}")
+    return found.long()
+
+
+def same(a: tuple[Any, ...], b: object) -> bool:
+    """Whether tuples of one kind hold the same, tensors by their values, all of them."""
+    return type(a) is type(b) and all(
+        torch.equal(x, y) if isinstance(x, Tensor) and isinstance(y, Tensor) else x is y or x == y
+        for x, y in zip(a, b, strict=True)  # pyright: ignore[reportArgumentType]
+    )
 
 
 def values_can_be_read(value: Tensor) -> bool:

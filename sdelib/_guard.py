@@ -156,6 +156,7 @@ def _held(
 
     vars(held)["seen"] = seen
     vars(function)["is_within"] = True
+    function.__qualname__ += ".__wrapped__"  # where pickle finds it
     return held
 
 
@@ -195,17 +196,17 @@ def returns_numbers(function: Any, name: str) -> Any:
         return function
 
     call = "times(x0, generator)" if name == "times" else f"{name}(t)"
+    return partial(_number, function, call)
 
-    def checked(first: Tensor, *rest: Any) -> Any:
-        out: Any = function(first, *rest)
-        if isinstance(out, Real):
-            return first.new_tensor(out)
-        require_tensor(call, out)
-        if out.ndim:
-            require_shape(call, out, *first.shape[:1])
-        return out
 
-    return checked
+def _number(function: Any, call: str, first: Tensor, *rest: Any) -> Any:
+    out: Any = function(first, *rest)
+    if isinstance(out, Real):
+        return first.new_tensor(out)
+    require_tensor(call, out)
+    if out.ndim:
+        require_shape(call, out, *first.shape[:1])
+    return out
 
 
 def at_least_single(x: Tensor, name: str) -> Tensor:

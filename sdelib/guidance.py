@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from ._checks import require, require_finite, require_shape, require_tensor, values_can_be_read
-from ._guard import guard
+from ._guard import at_least_single, guard
 from .mixtures import symmetrised
 from .score import Score, checked, denoise, grad_log
 from .sde import SDE, like
@@ -43,17 +43,26 @@ def classifier_free(conditional: Score, unconditional: Score, scale: float | Ten
     Their guidance strength is ``scale - 1``. For exact scores this is :func:`add` with a
     classifier.
     """
+    scale = _real(scale)
     conditional = _times(scale, conditional, "conditional")
     unconditional = _times(1 - scale, unconditional, "unconditional")
     return lambda x, t: unconditional(x, t) + conditional(x, t)
 
 
-def _times(scale: float | Tensor, score: Score, name: str) -> Score:
-    """``scale * score``: zero where the scale is, whatever the score, which a 0 does not call."""
+def _real(scale: float | Tensor) -> float | Tensor:
+    """The scale in floating point, as of integers without a sign there is no ``1 - scale``."""
     kind = scale.dtype if isinstance(scale, Tensor) else type(scale)
     exact = isinstance(scale, Real) if isinstance(kind, type) else not kind.is_complex
     if not exact or kind in (bool, torch.bool) or (isinstance(scale, Tensor) and scale.is_meta):
         raise TypeError(f"scale must be a real number or a tensor of them, got {kind}")
+    if not isinstance(scale, Tensor):
+        return float(scale)
+    return scale if scale.is_floating_point() else scale.double()
+
+
+def _times(scale: float | Tensor, score: Score, name: str) -> Score:
+    """``scale * score``: zero where the scale is, whatever the score, which a 0 does not call."""
+    scale = _real(scale)
     score, values = checked(score, name), torch.as_tensor(scale)
     require(values.ndim <= 1, "scale", f"shape {tuple(values.shape)}", "of shape () or (B,)")
     require(bool(values.isfinite().all()), "scale", scale, "finite")
@@ -91,10 +100,13 @@ def inpaint(score: Score, sde: SDE, y: Tensor, known: Tensor) -> Score:
 
     def conditional(x: Tensor, t: Tensor) -> Tensor:
         require_shape("y", y, *(x.shape if y.ndim == x.ndim else x.shape[1:]))
-        alpha, sigma = like(sde.alpha(t), x), like(sde.sigma(t), x)
+        fine = at_least_single(x, "x")  # the square of a small sigma is less than half can hold
+        t_fine = at_least_single(t, "t")
+        alpha, sigma = like(sde.alpha(t_fine), fine), like(sde.sigma(t_fine), fine)
         if values_can_be_read(sigma):
             require(bool((sigma > 0).all()), "t", 0, "above 0 where coordinates are known")
-        return torch.where(known.to(x.device), (alpha * y.to(x) - x) / sigma**2, score(x, t))
+        pull = ((alpha * y.to(fine) - fine) / sigma**2).to(x.dtype)
+        return torch.where(known.to(x.device), pull, score(x, t))
 
     return conditional
 

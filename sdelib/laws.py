@@ -27,6 +27,7 @@ from ._checks import (
     require_shape,
     require_times,
     require_type,
+    same,
 )
 from ._guard import guard, leads_down
 from .samplers import Grid, Solver, Walk, own_noise, run_times, steps_to, walk
@@ -66,6 +67,14 @@ class Law(NamedTuple):
     x: Tensor
     weights: Tensor
 
+    def __eq__(self, other: object) -> bool:
+        return same(self, other)
+
+    def __ne__(self, other: object) -> bool:
+        return not same(self, other)
+
+    __hash__ = None  # pyright: ignore[reportAssignmentType]
+
     @property
     def levels(self) -> Tensor:
         """The distribution function at each node, half of its own mass included, shape ``(n,)``."""
@@ -99,7 +108,8 @@ class Law(NamedTuple):
         nodes, density = self.x[some, 0], (self.weights / self.spacing)[some].log()
         at, nodes, density = (v.double().cpu().numpy() for v in (x[:, 0], nodes, density))
         spline = scipy.interpolate.CubicSpline(nodes, density, extrapolate=False)
-        return torch.as_tensor(spline(at)).to(x).nan_to_num(-math.inf)
+        inside = torch.as_tensor(spline(at)).to(x)
+        return inside.where(~inside.isnan() | x[:, 0].isnan(), -math.inf)
 
     def push(self, move: Callable[[Tensor], Tensor]) -> "Law":
         """The law of ``move(X)``, for an increasing ``move``."""
@@ -155,6 +165,8 @@ def tabulate(log_prob: Callable[[Tensor], Tensor], extent: Tensor, n: int = 3000
     x = extent * torch.linspace(-1, 1, n, dtype=extent.dtype, device=extent.device)[:, None]
     density = log_prob(x)
     require_like("log_prob(x)", density, x[:, 0])
+    whole = bool((density < math.inf).all()) and density.max().item() > -math.inf
+    require(whole, "log_prob(x)", "NaN, infinity, or -infinity everywhere", "that of a density")
     return Law(x, torch.softmax(density, 0))
 
 
@@ -169,6 +181,8 @@ def spread(law: Law, mean: Tensor, std: Tensor, per_std: float) -> Law:
     """
     require_like("mean", mean, law.x)
     require_like("std", std, law.x)
+    require_finite("mean", mean)
+    require_finite("std", std)
     require(bool((std > 0).all()), "std", "others", "positive everywhere")
     require(per_std > 0, "per_std", per_std, "positive")
     aliasing = _aliasing(law, mean, std)

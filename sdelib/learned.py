@@ -20,12 +20,21 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 from torch.quasirandom import SobolEngine
 
-from ._checks import require, require_finite, require_shape, require_states, require_type, tqdm
+from ._checks import (
+    as_integers,
+    require,
+    require_finite,
+    require_like,
+    require_shape,
+    require_states,
+    require_type,
+    tqdm,
+)
 from ._guard import guard, returns_numbers
 from .guidance import classifier_free
 from .likelihood import exact_divergence, hutchinson, log_likelihood, rademacher
 from .mixtures import GaussianMixture
-from .networks import MLP, UNet, as_integers, label_indices
+from .networks import MLP, UNet, label_indices
 from .samplers import Grid, Solver, adams, sample
 from .score import Score
 from .sde import SDE, VPSDE, like, randn_like
@@ -104,6 +113,7 @@ class ResidualScore(nn.Module):
         scale = like((alpha**2 * self.variance + sigma**2).rsqrt(), x)
         u = scale * (x - like(alpha, x) * self.mean)
         out = self.net(u, t) if label is None else self.net(u, t, label)
+        require_like("net(u, t)", out, x)
         if self.gain is not None:
             out = like(self.gain(t) if callable(self.gain) else alpha / sigma, x) * out
         return scale * (out - u)
@@ -162,7 +172,9 @@ class MixtureResidualScore(nn.Module):
         std = (alpha**2 * self.variance + sigma**2).sqrt()
         u = torch.cat([x / std, denoised / self.variance.sqrt()], 1)
         scale = alpha * self.variance.sqrt() / (sigma * std)
-        return start + scale * self.net(u, t, label)
+        out = self.net(u, t, label)
+        require_like("net(u, t, label)", out, x)
+        return start + scale * out
 
     def mixture_score(self, x: Tensor, t: Tensor, label: Any = None) -> Tensor:
         """The score that training starts from, exact for the mixture; arguments as in forward."""
@@ -206,6 +218,7 @@ class StandardScore(nn.Module):
         scale = like(torch.hypot(alpha, sigma), x)
         clock = 0.5 + ratio.log() / 12
         out = self.net(x / scale, clock) if label is None else self.net(x / scale, clock, label)
+        require_like("net(u, t)", out, x)
         return (out / like(ratio, x) - x / scale) / scale
 
 
@@ -257,7 +270,7 @@ class Model(nn.Module):
     ):
         super().__init__()
         x, labels = _checked(x, labels)
-        require(level_width >= 0, "level_width", level_width, "at least 0")
+        require(0 <= level_width < math.inf, "level_width", level_width, "at least 0 and finite")
         images, self.sde, self.history = x.ndim == 4, sde, torch.zeros(0)
         self.recipe = IMAGES if images else POINTS
         self.t_min = float(sde.time_of(torch.tensor(self.recipe.finest, dtype=torch.float64)))

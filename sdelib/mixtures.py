@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from ._checks import require, require_finite, require_shape, require_tensor
+from ._checks import as_integers, require, require_finite, require_shape, require_tensor
 from ._guard import guard
 
 
@@ -110,11 +110,8 @@ class GaussianMixture:
         require(
             x.ndim >= 2 and x.numel() > 0, "x", f"shape {tuple(x.shape)}", "of shape (n, *event)"
         )
-        inexact = not isinstance(labels, Tensor) or labels.is_floating_point()
-        if inexact or labels.is_complex() or labels.is_meta:
-            raise TypeError(
-                f"labels must be integers, got {getattr(labels, 'dtype', type(labels))}"
-            )
+        if not (isinstance(labels, Tensor) and labels.dtype == torch.bool):  # of two classes
+            labels = as_integers("labels", labels)
         require_shape("labels", labels, len(x))
         require(0 <= pooled <= 1, "pooled", pooled, "in [0, 1]")
         require(0 <= noise < math.inf, "noise", noise, "at least 0 and finite")

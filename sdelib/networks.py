@@ -2,15 +2,13 @@
 
 import math
 from collections.abc import Sequence
-from contextlib import suppress
 from itertools import pairwise
-from numbers import Integral
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from ._checks import require, require_shape, require_tensor, values_can_be_read
+from ._checks import as_integers, require, require_shape, require_tensor, values_can_be_read
 from ._guard import guard
 from .sde import like
 
@@ -310,20 +308,7 @@ def label_indices(label: Any, n_labels: int, x: Tensor) -> Tensor:
         low, high = label.min().item(), label.max().item()
         got = f"{low}" if low == high else f"values from {low} to {high}"
         require(low >= 0 and high <= n_labels, "label", got, f"from 0 to {n_labels} (none known)")
-    return label.to(x.device, torch.long).expand(len(x))
-
-
-def as_integers(name: str, value: Any) -> Tensor:
-    """Integers as a tensor, or ``TypeError``."""
-    found: Any = value
-    if isinstance(value, Integral | list | tuple) or hasattr(value, "__array__"):
-        with suppress(RuntimeError, TypeError, ValueError):  # of lists of anything else
-            found = torch.as_tensor(value)
-    kind = found.dtype if isinstance(found, Tensor) else type(found).__name__
-    inexact = not isinstance(found, Tensor) or found.is_floating_point() or found.is_complex()
-    if inexact or found.is_meta or found.dtype == torch.bool:
-        raise TypeError(f"{name} must be an integer or a tensor of integers, got {kind}")
-    return found
+    return label.to(x.device).expand(len(x))
 
 
 def _times(t: Tensor, x: Tensor) -> Tensor:

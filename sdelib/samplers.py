@@ -210,7 +210,7 @@ def adams(order: int | None = 4, scale: float = 1.0, reach: float = 1.0) -> Adam
         ValueError: if an argument is not as above.
     """
     require(order is None or order >= 2, "order", order, "at least 2")
-    require(scale > 0, "scale", scale, "positive")
+    require(0 < scale < math.inf, "scale", scale, "positive and finite")
     require(reach > 0, "reach", reach, "positive")
     return Adams(order, scale, reach)
 
@@ -294,7 +294,9 @@ def edm(sde: SDE, n_steps: int, t_min: float = 1e-3, rho: float = 7.0) -> Tensor
     if rho == math.inf:
         return log_snr(sde, n_steps, t_min)
     high, low = _ratios(sde, t_min)
-    ratios = torch.lerp(high ** (1 / rho), low ** (1 / rho), _fractions(n_steps, t_min)) ** rho
+    # the mean of the roots over the first of them, which stays exact where all are nearly 1
+    falls = torch.expm1((low / high).log() / rho) * _fractions(n_steps, t_min)
+    ratios = high * (rho * falls.log1p()).exp()
     return _from_one_to(t_min, sde.time_of(ratios))
 
 
@@ -393,7 +395,10 @@ def _states(
     # the states are looked at seldom, as that takes as long as a step
     states, start = solver(checked(score), x, path, noise), x
     require_type("solver(score, x, path, noise)", states, Iterator, "an iterator of states")
+    i = 0
     for i, x in enumerate(states, 1):
+        if i > last:
+            break
         if not (i % every == 0 or i == last):
             yield x
             continue
@@ -405,6 +410,8 @@ def _states(
                 "and are the steps short enough for it?"
             )
         yield x
+    got = "more" if i > last else f"{i} states"
+    require(i == last, "solver(score, x, path, noise)", got, f"an iterator of {last} states")
 
 
 @torch.no_grad()
@@ -527,16 +534,25 @@ def pilot(
     uneven = np.append(0, ((density[1:] + density[:-1]) / 2 * np.diff(angles)).cumsum())
     measure = uneven / uneven[-1] + even / even[-1] / 2
 
-    def grid(sde: SDE, n_steps: int, t_min: float = 1e-3) -> Tensor:
-        shares = _fractions(n_steps, t_min).numpy()
-        first, stop = np.interp(np.arctan(_ratios(sde, t_min).numpy() / scale), angles, measure)
-        last = max(stop, first / (n_steps + 1))
-        at = np.interp(first + shares * (last - first), measure, angles)
-        ts = sde.time_of(torch.from_numpy(scale * np.tan(at)))
-        ts[0] = 1.0  # free of rounding
-        return ts
+    return replace(solver, scale=scale, grid=partial(_even_in, scale, angles, measure))
 
-    return replace(solver, scale=scale, grid=grid)
+
+def _even_in(
+    scale: float,
+    angles: np.ndarray,
+    measure: np.ndarray,
+    sde: SDE,
+    n_steps: int,
+    t_min: float = 1e-3,
+) -> Tensor:
+    """A grid of equal steps in a measure of the angle, given as a table."""
+    shares = _fractions(n_steps, t_min).numpy()
+    first, stop = np.interp(np.arctan(_ratios(sde, t_min).numpy() / scale), angles, measure)
+    last = max(stop, first / (n_steps + 1))
+    at = np.interp(first + shares * (last - first), measure, angles)
+    ts = sde.time_of(torch.from_numpy(scale * np.tan(at)))
+    ts[0] = 1.0  # free of rounding
+    return ts
 
 
 def _third_derivative(at: np.ndarray, values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

@@ -109,6 +109,8 @@ def checked(score: Score, name: str = "score") -> Score:
 
 def _checked(function: Callable[..., Tensor], name: str, x: Tensor, *t: Tensor) -> Tensor:
     try:
+        if t and t[0].dtype != x.dtype:  # a network of the reader's may not take both
+            t = (t[0].to(x.dtype),)
         out = function(x, *t)
     except Exception:
         for argument, value in zip(("x", "t"), (x, *t)):

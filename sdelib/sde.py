@@ -34,6 +34,7 @@ from ._checks import (
     require_tensor,
     require_times,
     require_type,
+    same,
     values_can_be_read,
 )
 from ._guard import at_least_single, guard
@@ -85,6 +86,14 @@ class Instant(NamedTuple):
     sigma: float
     now: Tensor
     sde: "SDE"
+
+    def __eq__(self, other: object) -> bool:
+        return same(self, other)
+
+    def __ne__(self, other: object) -> bool:
+        return not same(self, other)
+
+    __hash__ = None  # pyright: ignore[reportAssignmentType]
 
 
 def transition(s: Instant, t: Instant) -> tuple[float, float]:
@@ -142,10 +151,13 @@ class SDE:
 
     def g(self, t: Tensor) -> Tensor:
         """Diffusion coefficient, a standard deviation per square root of time."""
-        # sigma often starts like a square root, whose slope at 0 itself is infinite
-        t = t.clamp(min=torch.finfo(t.dtype).eps)
-        variance, slope = _with_slope(lambda t: self.sigma(t) ** 2, t)
-        return (slope - 2 * self.f(t) * variance).clamp(min=0).sqrt()
+        # sigma often starts like a square root, whose slope is infinite at 0 itself, and where
+        # rounding leaves no sigma, as in sqrt(1 - alpha^2)
+        eps = torch.finfo(torch.float64).eps
+        early = t.double().clamp(min=eps)
+        early = torch.where(self.sigma(early) > 0, early, early.clamp(min=eps**0.5))
+        variance, slope = _with_slope(lambda t: self.sigma(t) ** 2, early)
+        return (slope - 2 * self.f(early) * variance).clamp(min=0).sqrt().to(t.dtype)
 
     def time_of(self, ratio: Tensor) -> Tensor:
         """The time at which ``sigma / alpha``, the noise-to-signal ratio, is ``ratio``, at most 1.

@@ -12,6 +12,7 @@ mathematics: zeros give the step's mean, ones added to that its standard deviati
 increments compare two steps path by path.
 """
 
+import math
 from collections.abc import Callable
 from numbers import Real
 
@@ -37,6 +38,8 @@ def plus(x: Tensor, c: float, y: Tensor) -> Tensor:
         require_tensor("x", x)
         require_like("y", y, x)
         require_type("c", c, Real | Tensor, "a number")
+        if x.element_size() == 2 and isinstance(c, float):  # beyond the range of half precision
+            return add(x.float(), y.float(), alpha=c).to(x.dtype)
         raise
 
 
@@ -53,6 +56,8 @@ def euler_maruyama(
     Weak order 1 (Särkkä and Solin 2019, Sec. 8.2).
     """
     require_order(s, t)
+    if not math.isfinite(eta):
+        require(False, "eta", eta, "finite")
     h = t.time - s.time
     mean = plus(plus(x, -t.f * h, x), (1 + eta**2) / 2 * t.g**2 * h, score(x, t.now))
     return plus(mean, eta * t.g * h**0.5, noise(x)) if eta else mean
@@ -106,7 +111,7 @@ def ancestral_2s(
     Args:
         scale: Standard deviation of the data, positive; within a factor of 2 it matters little.
     """
-    require(scale > 0, "scale", scale, "positive")
+    require(0 < scale < math.inf, "scale", scale, "positive and finite")
     require_order(s, t)
     rho, rho_s = t.sigma / t.alpha, s.sigma / s.alpha
     rho_r = rho_s**2 / rho
@@ -186,7 +191,7 @@ def langevin(
     """
     dim = x.shape[1:].numel()
     require(dim >= 5, "x", f"states of {dim}", "of 5 entries or more; else use annealed_langevin")
-    require(snr > 0, "snr", snr, "positive")
+    require(0 < snr < math.inf, "snr", snr, "positive and finite")
     require(n_steps >= 1, "n_steps", n_steps, "at least 1")
     r, _ = transition(s, t)
     for _ in range(n_steps):
@@ -216,7 +221,7 @@ def annealed_langevin(
     ``v / (1 - e / 2v)`` for ``e < 2v``; beyond, there is none.
     """
     require_order(s, t)
-    require(snr > 0, "snr", snr, "positive")
+    require(0 < snr < math.inf, "snr", snr, "positive and finite")
     require(n_steps >= 1, "n_steps", n_steps, "at least 1")
     size = 2 * (snr * s.sigma) ** 2
     for _ in range(n_steps):

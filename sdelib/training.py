@@ -454,8 +454,8 @@ class Run:
     history: list[Tensor] = field(default_factory=list)
 
 
-_STARTS: WeakKeyDictionary[nn.Module, str] = WeakKeyDictionary()
-"""What each network was before its first run here, to know it again half trained."""
+_STARTS: WeakKeyDictionary[nn.Module, dict[Path, str]] = WeakKeyDictionary()
+"""What each network was before its first run with a file, to know it again half trained."""
 
 
 @dataclass
@@ -519,7 +519,8 @@ class Checkpoint:
             ValueError: if the file is damaged, holds anything else, another run or a longer one.
             OSError: if the file cannot be read or written.
         """
-        _STARTS.setdefault(run.net, _digest(_copies(run.net.state_dict())))
+        starts = _STARTS.setdefault(run.net, {})
+        starts.setdefault(self._file, _digest(_copies(run.net.state_dict())))
         if not self._file.exists():
             self.write(run)
             return
@@ -595,7 +596,7 @@ class Checkpoint:
             "ema_decay": str(run.ema_decay),
             "optimizers": ", ".join(kinds),
             "sources": ", ".join(type(source).__name__ for source in self.sources),
-            "network and data at the start": _STARTS[run.net],
+            "network and data at the start": _STARTS[run.net][self._file],
         }
 
     def _read(self) -> tuple[dict[str, Tensor], dict[str, Any]]:

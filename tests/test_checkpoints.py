@@ -513,8 +513,8 @@ def test_a_write_takes_time_in_proportion_to_the_history(path):
     def seconds(n):
         net = nn.ParameterList([torch.zeros(())])
         progress = training.Run(net, [], [], 0.0, None, [torch.zeros(())] * n)
-        training._STARTS[net] = ""
         checkpoint, taken = Checkpoint(path), []
+        training._STARTS[net] = {checkpoint._file: ""}
         for _ in range(3):
             begun = time.process_time()
             checkpoint.write(progress)
@@ -648,3 +648,22 @@ def test_a_run_killed_twenty_times_loses_no_step_on_disk_and_ends_byte_for_byte_
     assert len(list(path.parent.glob(".*.tmp"))) >= 10  # what writings cut short have left
     run(path, **how)
     assert path.read_bytes() == whole.read_bytes() and done > 10
+
+
+def test_what_a_run_of_another_file_has_made_of_the_network_is_its_start(tmp_path):
+    # training before fine tuning, each with a file; then the first is prolonged
+    def trained(first, second):
+        torch.manual_seed(0)
+        net = Net()
+        for name, n_steps in (("first", first), ("second", second)):
+            schedule = lambda o: lr_scheduler.ConstantLR(o, 1)
+            optimizer = sgd(net)[0]
+            loss = lambda net: net(torch.randn(4, 2)).square().mean()
+            file = Checkpoint(tmp_path / name)
+            fit(net, loss, n_steps, optimizer, schedule(optimizer), 0, False, file)
+        return [p.detach().clone() for p in net.parameters()]
+
+    whole = trained(6, 4)
+    assert all(map(torch.equal, trained(6, 4), whole))
+    with pytest.raises(ValueError, match="network and data at the start in .*second must be"):
+        trained(30, 4)

@@ -499,3 +499,29 @@ def test_bad_values_are_named(call, message):
 def test_an_observation_without_noise_or_worth_is_refused(std):
     with pytest.raises(ValueError, match="std must be positive and finite"):
         tweedie_likelihood(SCORE, SDE, A, Y, std, COV)
+
+
+@pytest.mark.parametrize("kind", ["uint8", "uint16", "uint32", "uint64", "int8", "int64"])
+def test_a_scale_may_be_an_integer_of_any_kind(kind):
+    conditional, unconditional = lambda x, t: -x, lambda x, t: -3 * x
+    x, t, scales = torch.ones(2, 1), torch.tensor(0.5), torch.tensor([3, 0])
+    each = classifier_free(conditional, unconditional, scales.to(getattr(torch, kind)))
+    assert_close(each(x, t), torch.tensor([[3.0], [-3.0]]))
+    number = scales[:1].numpy().astype(kind)[0]
+    assert_close(classifier_free(conditional, unconditional, number)(x, t), 3 * x)
+    assert_close(add(unconditional, conditional, number)(x, t), -6 * x)
+
+
+@pytest.mark.parametrize("half", [torch.float16, torch.bfloat16])
+@pytest.mark.parametrize("time", [1e-3, 0.1, 0.9])
+def test_known_entries_are_pulled_as_well_in_half_precision(sde, half, time):
+    x, y, t = torch.tensor([[0.5, -0.25]]), torch.tensor([0.25, 0.0]), torch.tensor(time).to(half)
+    score = inpaint(lambda x, t: 0 * x, sde, y.to(half), torch.tensor([True, False]))
+    found, exact = (
+        score(x.to(half), t)[0, 0],
+        inpaint(lambda x, t: 0 * x, sde, y.double(), torch.tensor([True, False]))(
+            x.double(), t.double()
+        )[0, 0],
+    )
+    if exact.abs() < torch.finfo(half).max:  # beyond, half precision has infinity only
+        assert_close(found.double(), exact, rtol=4 * torch.finfo(half).eps, atol=0)

@@ -547,3 +547,32 @@ def test_the_least_that_is_allowed():
     law = tabulate(level, torch.tensor(0.5), 2)
     assert_close(law, Law(nodes(-0.5, 0.5), torch.tensor([0.5, 0.5])))
     assert_close(law.quantile(torch.tensor([0.0, 1.0])), law.x)
+
+
+UNIT = GaussianMixture(torch.ones(1), torch.zeros(1, 1), torch.ones(1, 1))
+
+
+def test_laws_and_instants_are_equal_where_their_numbers_are():
+    law, sde = tabulate(UNIT.log_prob, torch.tensor(8.0), 50), VPSDE()
+    twin = Law(law.x.clone(), law.weights.clone())
+    assert law == twin and twin in [law] and (law != twin) is False
+    assert law != Law(law.x + 1, law.weights) and law != tuple(law)
+    ts = torch.tensor([0.2, 0.7])
+    assert sde.at(ts) == sde.at(ts.clone()) and sde.at(ts) != sde.at(ts + 0.1)
+    assert sde.at(0.5) == sde.at(0.5) and sde.at(0.5) != sde.at(0.4)
+
+
+def test_a_density_at_nothing_is_nothing_and_beyond_the_nodes_zero():
+    law = tabulate(UNIT.log_prob, torch.tensor(8.0), 50)
+    found = law.log_prob(torch.tensor([[math.nan], [9.0], [0.0]]))
+    assert found[0].isnan() and found[1] == -math.inf and found[2].isfinite()
+
+
+@pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf])
+def test_what_is_no_density_makes_no_law(value):
+    with pytest.raises(ValueError, match=r"log_prob\(x\) must be that of a density"):
+        tabulate(lambda x: torch.full((len(x),), value), torch.tensor(1.0), 9)
+    law = tabulate(UNIT.log_prob, torch.tensor(8.0), 50)
+    for name, mean, std in (("mean", value, 1.0), ("std", 0.0, value)):
+        with pytest.raises(ValueError, match=f"{name} must be finite everywhere"):
+            spread(law, mean + 0 * law.x, std + 0 * law.x, 5)

@@ -12,6 +12,7 @@ from torch import nn
 from torch.testing import assert_close
 
 from sdelib.data import deck_mixture
+from sdelib.guidance import classifier_free
 from sdelib.learned import (
     MixtureResidualScore,
     Model,
@@ -29,7 +30,7 @@ from sdelib.networks import MLP, UNet
 from sdelib.samplers import dpm_solver_2m, walk
 from sdelib.score import denoise, exact_score
 from sdelib.sde import VESDE, VPSDE, FlowSDE, SubVPSDE
-from sdelib.steps import euler_maruyama
+from sdelib.steps import ddim, euler_maruyama
 from sdelib.training import dsm_error, expected, fit
 
 
@@ -638,3 +639,51 @@ def test_bad_values_are_named(call, error, message):
 
 def two_classes():
     return Model(torch.randn(10, 2), 1 + 4 * (torch.arange(10) % 2))
+
+
+@pytest.mark.parametrize("shape", [(8, 1), (8,), (1, 2), ()])
+@pytest.mark.parametrize("make", ["residual", "standard", "mixture", "learn"])
+def test_a_network_whose_value_would_be_broadcast_is_refused(make, shape):
+    class Net(torch.nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.one = torch.nn.Parameter(torch.ones(()))
+
+        def forward(self, x, t, label=None):
+            return self.one.expand(shape)
+
+    x = torch.randn(8, 2)
+    mixture = GaussianMixture.from_classes(x, torch.arange(8) % 2)
+    scores = {
+        "residual": lambda: ResidualScore(Net(), VPSDE(), x),
+        "standard": lambda: StandardScore(Net(), VPSDE()),
+        "mixture": lambda: MixtureResidualScore(Net(), VPSDE(), mixture),
+        "learn": lambda: learn(x, net=Net(), n_steps=1, batch=8, progress=False).inner,
+    }
+    with pytest.raises(ValueError, match=r"net\(u, t.*\) must be of shape \(8, 2\), got shape"):
+        scores[make]()(x, torch.tensor(0.5))
+
+
+def test_a_network_that_takes_one_dtype_gets_times_of_it():
+    class Net(torch.nn.Module):
+        def forward(self, x, t, label=None):
+            return torch.nn.functional.linear(torch.cat([x, t.expand(len(x))[:, None]], 1), W)
+
+    W, x, t = torch.ones(2, 3), torch.randn(4, 2), torch.tensor(0.5, dtype=torch.float64)
+    bare, scores = Net(), (ResidualScore(Net(), VPSDE(), x), StandardScore(Net(), VPSDE()))
+    for score in (bare, *scores):
+        found = denoise(score, VPSDE(), x, t)
+        assert_close(found, denoise(score, VPSDE(), x, t.float()), rtol=1e-5, atol=1e-5)
+    t, s = VPSDE().at(0.5), VPSDE().at(0.4)  # of double precision
+    assert ddim(bare, x, t, s).dtype == x.dtype
+    assert classifier_free(bare, bare, 2.0)(x, t.now).dtype == x.dtype
+
+
+def gain_of_a_reader(t):
+    return 1 - t
+
+
+def test_a_score_with_a_gain_of_ones_own_can_be_pickled():
+    score = ResidualScore(MLP(2, width=4), VPSDE(), torch.randn(9, 2), gain=gain_of_a_reader)
+    x, t = torch.randn(3, 2), torch.rand(3)
+    assert torch.equal(pickle.loads(pickle.dumps(score))(x, t), score(x, t))

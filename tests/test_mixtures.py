@@ -489,17 +489,31 @@ def test_the_score_is_the_mean_of_the_pulls(target):
         assert_close(target.pulls(x)[:, k], alone.score(x))
 
 
-@pytest.mark.parametrize("kind", [torch.uint8, torch.int8, torch.int16, torch.int32, torch.bool])
-def test_labels_may_be_integers_of_any_kind(kind):
+KINDS = ["uint8", "int8", "int16", "int32", "bool", "uint16", "uint32", "uint64"]
+
+
+@pytest.mark.parametrize(
+    "convert",
+    [
+        *(lambda labels, kind=kind: labels.to(getattr(torch, kind)) for kind in KINDS),
+        *(
+            lambda labels, kind=kind: labels.numpy().astype(kind)
+            for kind in KINDS
+            if kind != "bool"
+        ),
+        torch.Tensor.tolist,
+    ],
+)
+def test_labels_may_be_integers_of_any_kind(convert):
     x, labels = torch.randn(20, 2), torch.arange(20) % 2
-    one, other = (GaussianMixture.from_classes(x, k) for k in (labels, labels.to(kind)))
+    one, other = (GaussianMixture.from_classes(x, k) for k in (labels, convert(labels)))
     assert torch.equal(one.means, other.means) and torch.equal(one.weights, other.weights)
 
 
 def test_labels_that_are_not_integers_are_refused():
     integers = torch.zeros(3).long()
-    for labels in (torch.zeros(3), [0, 0, 0], integers + 0j, integers.to("meta")):
-        with pytest.raises(TypeError, match="labels must be integers, got"):
+    for labels in (torch.zeros(3), ["a", "a", "b"], integers + 0j, integers.to("meta")):
+        with pytest.raises(TypeError, match="labels must be an integer or a tensor of integers"):
             GaussianMixture.from_classes(torch.ones(3, 2), labels)
 
 

@@ -151,7 +151,10 @@ def test_integers_of_any_kind_are_the_same_label(labelled):
     wanted = net(x, t, torch.tensor([1, 1]))
     for label in (1, np.int64(1), np.array([1, 1]), [1, 1], torch.tensor(1, dtype=torch.uint8)):
         assert_close(net(x, t, label), wanted)
-    assert_close(net(x, t, torch.tensor([1, 1], dtype=torch.int16)), wanted)
+    for kind in ["int8", "int16", "int32", "uint8", "uint16", "uint32", "uint64"]:
+        assert_close(net(x, t, torch.tensor([1, 1], dtype=getattr(torch, kind))), wanted)
+        assert_close(net(x, t, np.array([1, 1], dtype=kind)), wanted)
+    assert len(net(x[:0], t[:0], [])) == 0
 
 
 @pytest.mark.parametrize(

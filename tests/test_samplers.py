@@ -2,6 +2,7 @@
 
 import itertools
 import math
+import pickle
 from functools import partial
 
 import numpy as np
@@ -10,6 +11,7 @@ import torch
 from scipy import stats
 from torch.testing import assert_close
 
+from sdelib import samplers
 from sdelib.data import deck_mixture
 from sdelib.laws import propagate, sampler_law, tabulate
 from sdelib.mixtures import GaussianMixture
@@ -1004,10 +1006,10 @@ class SolverOfAReader:
         (
             lambda: ancestral_2s(SCORE, ONE, SDE.at(0.5), SDE.at(0.4), scale=-1.0),
             ValueError,
-            "scale must be positive, got -1.0",
+            "scale must be positive and finite, got -1.0",
         ),
         (lambda: adams(1), ValueError, "order must be at least 2, got 1"),
-        (lambda: adams(scale=0.0), ValueError, "scale must be positive, got 0.0"),
+        (lambda: adams(scale=0.0), ValueError, "scale must be positive and finite, got 0.0"),
         (lambda: adams(reach=0.0), ValueError, "reach must be positive, got 0.0"),
         (
             lambda: pilot(SCORE, SDE, (9, 1), n_calls=7),
@@ -1049,7 +1051,9 @@ def test_bad_values_are_named(call, error, message):
 
 
 @pytest.mark.parametrize("step", [langevin, annealed_langevin])
-@pytest.mark.parametrize("name, allowed", [("snr", "positive"), ("n_steps", "at least 1")])
+@pytest.mark.parametrize(
+    "name, allowed", [("snr", "positive and finite"), ("n_steps", "at least 1")]
+)
 def test_a_corrector_takes_positive_steps_one_or_more(step, name, allowed):
     with pytest.raises(ValueError, match=f"{name} must be {allowed}, got 0"):
         step(SCORE, torch.ones(2, 5), SDE.at(0.5), SDE.at(0.5), **{name: 0})
@@ -1071,7 +1075,7 @@ def test_two_stages_take_data_of_deviation_one_unless_told_and_a_positive_one():
         ancestral_2s(SCORE, x, t, s, torch.ones_like, **scale) for scale in ({"scale": 1.0}, {})
     )
     assert torch.equal(like_one, default)
-    with pytest.raises(ValueError, match="scale must be positive, got 0"):
+    with pytest.raises(ValueError, match="scale must be positive and finite, got 0"):
         ancestral_2s(SCORE, x, t, s, scale=0.0)
 
 
@@ -1097,3 +1101,161 @@ def test_a_path_may_stay_at_an_instant_where_no_predictor_moves(step):
     assert_close(stay, x)
     assert_close(stop, on)
     assert (on - x).abs().min() > 0.01
+
+
+def test_solvers_can_be_pickled():
+    pilot_of = pilot(SCORE, SDE, (16, 1), n_calls=12)
+    steps = ancestral, partial(annealed_langevin, snr=0.1)
+    for solver in (walk(*steps), walk(flow_euler), adams(), dpm_solver_2m, pilot_of):
+        twin = pickle.loads(pickle.dumps(solver))
+        made = (
+            sample(SCORE, SDE, (3, 1), s, 12, generator=torch.Generator().manual_seed(1))
+            for s in (solver, twin)
+        )
+        assert torch.equal(*made)
+
+
+@pytest.mark.parametrize("n, got", [(0, "0 states"), (3, "3 states"), (12, "more")])
+def test_a_solver_must_yield_a_state_for_each_interval(n, got):
+    def solver(score, x, path, noise):
+        yield from itertools.repeat(x, n)
+
+    allowed = "an iterator of 11 states"
+    with pytest.raises(ValueError, match=rf"must be {allowed}, got {got}"):
+        sample(SCORE, SDE, (3, 1), solver, 10)
+    with pytest.raises(ValueError, match=rf"must be {allowed}, got more"):  # and without an end
+        sample(SCORE, SDE, (3, 1), lambda score, x, path, noise: itertools.repeat(x), 10)
+
+
+@pytest.mark.parametrize("half", [torch.float16, torch.bfloat16])
+@pytest.mark.parametrize("solver", EVERY_SOLVER.values(), ids=EVERY_SOLVER)
+def test_coefficients_beyond_half_precision_are_no_error(solver, half):
+    # at so much noise a square of sigma is more than the 65504 that half precision has
+    sde = VESDE(0.01, 378.0)
+    x = sample(exact_score(sde, NORMAL), sde, (20, 1), solver, 40, dtype=half)
+    assert x.dtype == half and x.isfinite().all()
+
+
+@pytest.mark.parametrize("rho", [1e-3, 0.5, 7.0, 1e4, 1e9, 1e17, 1e300])
+def test_grids_of_equal_roots_are_right_for_every_root(rho):
+    ts = edm(SDE, 6, rho=rho)
+    assert (ts.diff() < 0).all() and ts[0] == 1 and ts[-1] == 1e-3
+    ratios = SDE.sigma(ts) / SDE.alpha(ts)
+    if rho == 1e-3:
+        return  # powers of a thousand are more than a number can hold
+    if rho <= 1e4:
+        roots = ratios ** (1 / rho)
+        assert_close(roots, torch.linspace(1, 0, 7).double() * (roots[0] - roots[-1]) + roots[-1])
+    else:
+        assert_close(ts, log_snr(SDE, 6), rtol=1e-6, atol=0)
+
+
+@pytest.mark.parametrize("value", [math.nan, math.inf])
+def test_numbers_of_steps_that_are_not_finite_are_named(value):
+    x, t, s = torch.ones(2, 5), SDE.at(0.5), SDE.at(0.4)
+    score = lambda x, t: -x
+    for step, name in (
+        (euler_maruyama, "eta"),
+        (ancestral_2s, "scale"),
+        (langevin, "snr"),
+        (annealed_langevin, "snr"),
+    ):
+        with pytest.raises(ValueError, match=f"{name} must be .*finite, got {value}"):
+            step(score, x, t, s, **{name: value})
+    with pytest.raises(ValueError, match=f"scale must be positive and finite, got {value}"):
+        adams(scale=value)
+
+
+def test_defaults_are_those_the_docstrings_name():
+    x = lambda **how: sample(SCORE, SDE, (3, 1), generator=torch.Generator().manual_seed(0), **how)
+    euler = walk(euler_maruyama)
+    assert torch.equal(x(), x(solver=euler, n_steps=500, t_min=1e-3, progress=False))
+    assert adams() == adams(4, 1.0, 1.0)
+    for grid in (uniform, log_snr, edm, log_linear):
+        assert torch.equal(grid(SDE, 5), grid(SDE, 5, 1e-3))
+    found = pilot(SCORE, SDE, (16, 1), generator=torch.Generator().manual_seed(0))
+    assert torch.equal(found.grid(SDE, 5), found.grid(SDE, 5, 1e-3))
+    same = pilot(SCORE, SDE, (16, 1), None, 1.0, 48, torch.Generator().manual_seed(0))
+    assert torch.equal(found.grid(SDE, 5), same.grid(SDE, 5)) and found.reach == same.reach == 1
+    other = pilot(SCORE, SDE, (16, 1), order=3, reach=2.5, n_calls=8)
+    assert (other.order, other.reach) == (3, 2.5)
+
+
+def test_progress_counts_each_step_of_each_batch_and_ends(monkeypatch):
+    bars = []
+
+    class Bar:
+        def __init__(self, total, desc):
+            self.total, self.desc, self.n, self.closed = total, desc, 0, False
+            bars.append(self)
+
+        def update(self):
+            self.n += 1
+
+        def close(self):
+            self.closed = True
+
+    monkeypatch.setattr(samplers, "tqdm", Bar)
+    sample(SCORE, SDE, (5, 1), n_steps=7)
+    assert not bars
+    assert sample(SCORE, SDE, (5, 1), n_steps=7, batch_size=2, progress=True).shape == (5, 1)
+    (bar,) = bars
+    assert (bar.total, bar.n, bar.desc, bar.closed) == (24, 24, "sampling", True)
+
+
+@pytest.mark.parametrize(
+    "ts",
+    [
+        TIMES.flip(0),
+        torch.ones(1),
+        torch.ones(3, 2),
+        torch.tensor([0.9, 0.5, 0.1]),
+        torch.tensor([1.0, 0.5, 0.0]),
+        torch.tensor([1.1, 0.5, 0.1]),
+        torch.tensor([1, 0]),
+        [1.0, 0.5],
+    ],
+    ids=str,
+)
+def test_what_a_grid_of_the_readers_must_give_is_named(ts):
+    with pytest.raises((TypeError, ValueError), match=r"grid.* must be"):
+        run_times(SDE, walk(heun), 2, grid=lambda sde, n_steps, t_min: ts)
+
+
+@pytest.mark.parametrize("grid", [uniform, log_snr, edm, log_linear])
+@pytest.mark.parametrize(
+    "arguments, name",
+    [
+        ((0, 1e-3), "n_steps"),
+        ((2.0, 1e-3), "n_steps"),
+        ((3, 0.0), "t_min"),
+        ((3, 1.0), "t_min"),
+        ((3, "a"), "t_min"),
+    ],
+)
+def test_a_grid_needs_a_step_and_an_end_within_time(grid, arguments, name):
+    with pytest.raises((TypeError, ValueError), match=f"{name} must be"):
+        grid(SDE, *arguments)
+
+
+def test_a_pilot_needs_eight_calls_and_a_state():
+    assert pilot(SCORE, SDE, (16, 1), n_calls=8).scale > 0
+    for shape in ((0, 1), (3, 0)):
+        with pytest.raises(ValueError, match="shape must be that of a number or more"):
+            pilot(SCORE, SDE, shape)
+
+
+def test_what_a_solver_yields_is_like_the_states_and_says_where_it_is_not_finite():
+    def solver(score, x, path, noise):
+        for t in path[1:]:
+            yield x / 0 if t.time < 0.5 else x
+
+    with pytest.raises(FloatingPointError, match="between t = 0.67.* and 0.346"):
+        list(reverse(SCORE, SDE, ONE, torch.linspace(1, 0.01, 98), solver))
+    with pytest.raises(ValueError, match="what solver yields must be of shape"):
+        sample(SCORE, SDE, (3, 1), lambda score, x, path, noise: iter([x[:1]] * 6), 5)
+    with pytest.raises(TypeError, match="must be an iterator of states"):
+        sample(SCORE, SDE, (3, 1), lambda score, x, path, noise: [x] * 6, 5)
+    for no_solver in (walk, "heun", dict):
+        with pytest.raises(TypeError, match="solver must be"):
+            next(reverse(SCORE, SDE, ONE, TIMES, no_solver))

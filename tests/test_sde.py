@@ -10,7 +10,9 @@ import pytest
 import torch
 from torch.testing import assert_close
 
-from sdelib.samplers import log_snr
+from sdelib.data import deck_mixture
+from sdelib.samplers import log_snr, sample
+from sdelib.score import exact_score
 from sdelib.sde import (
     SDE,
     VESDE,
@@ -591,3 +593,34 @@ def test_the_ends_of_what_is_allowed_are_not(make):
 
 def test_equal_rates_are_allowed():
     assert VPSDE(1.0, 1.0).beta(torch.tensor(0.5)) == 1
+
+
+class FromAlpha(SDE):
+    """The noise by what a variance preserving process keeps of the datum, in one formula."""
+
+    def __init__(self, sde):
+        self.kept = sde
+
+    def alpha(self, t):
+        return self.kept.alpha(t)
+
+    def sigma(self, t):
+        return (1 - self.alpha(t) ** 2).sqrt()
+
+
+@pytest.mark.parametrize("kept", [VPSDE(), CosineSDE()], ids=str)
+def test_sigma_may_be_the_root_of_one_minus_alpha_squared(kept):
+    # which rounds to 0, with an infinite slope, at times at which sigma is not 0
+    sde = FromAlpha(kept)
+    for dtype in (torch.float32, torch.float64):
+        t = torch.tensor([0.0, 1e-16, 1e-6, 1e-4, 0.1, 0.5, 1.0], dtype=dtype)
+        assert sde.g(t).isfinite().all()
+        assert_close(sde.g(t)[3:], kept.g(t)[3:], rtol=1e-5, atol=0)
+    assert_close(sde.at(0.0).g, kept.at(0.0).g, rtol=1e-3, atol=1e-3)
+    score = exact_score(kept, deck_mixture())
+    torch.manual_seed(0)
+    one, other = (
+        sample(score, process, (500, 1), n_steps=50, generator=torch.Generator().manual_seed(3))
+        for process in (sde, kept)
+    )
+    assert_close(one, other, rtol=1e-4, atol=1e-4)

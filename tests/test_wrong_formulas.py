@@ -570,7 +570,7 @@ WRONG += [
         VP,
         "cpu",
     ),
-    slip("eq-moments", SDE.g, "2 * self.f(t)", "self.f(t)", MOMENTS, COSINE),
+    slip("eq-moments", SDE.g, "2 * self.f(early)", "self.f(early)", MOMENTS, COSINE),
     slip("eq-coefficients", SDE.f, "slope / alpha", "slope", MOMENTS, COSINE),
     slip("eq-coefficients", SubVPSDE.g, "-2 * self.int_beta(t)", "-self.int_beta(t)", MOMENTS, SUB),
     slip("eq-transition", transition, "t.alpha / s.alpha", "s.alpha / t.alpha", *QUADRATURE),
@@ -730,7 +730,7 @@ WRONG += [
     ),
     slip("eq-guided", guidance.classifier_free, "_times(1 - scale", "_times(1.0", *SCORES),
     slip("eq-guided", guidance.classifier_free, "_times(scale", "_times(1 + scale", *SCORES),
-    slip("eq-inpaint-exact", guidance.inpaint, "alpha * y.to(x)", "y.to(x)", *KNOWN),
+    slip("eq-inpaint-exact", guidance.inpaint, "alpha * y.to(fine)", "y.to(fine)", *KNOWN),
     slip("eq-inpaint-exact", guidance.inpaint, "sigma**2", "sigma", *KNOWN),
     slip("eq-tweedie-likelihood", guidance.tweedie_likelihood, "std**2", "std", *OBSERVED),
     slip(

@@ -29,7 +29,7 @@ import sys
 import tempfile
 import traceback
 import warnings
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import date
@@ -241,7 +241,7 @@ def model() -> learned.Model:
 def run() -> training.Run:
     """A run before its first step."""
     module = net()
-    training._STARTS[module] = ""
+    training._STARTS[module] = defaultdict(str)
     return training.Run(module, [SGD(module.parameters(), 0.1)], [], 0.0, None)
 
 
@@ -662,9 +662,6 @@ CALLS: dict[str, Callable[[], tuple[Callable, dict[str, Any]]]] = {
     "networks.UNet.forward": lambda: call(unet(), **labelled(images())),
     "networks.label_indices": lambda: call(
         networks.label_indices, label=torch.tensor([0, 1, 2]), n_labels=3, x=points()
-    ),
-    "networks.as_integers": lambda: call(
-        networks.as_integers, name="value", value=torch.tensor([0, 1])
     ),
     "training.dsm_error": lambda: call(training.dsm_error, **erring()),
     "training.ism_error": lambda: call(training.ism_error, **erring()),
@@ -1141,10 +1138,6 @@ ALLOWED = {
         "*(label): type: *list",
         "*(label): type: array",
         "*(label): type: number",
-        "*.as_integers(value): shape: *",
-        "*.as_integers(value): type: *",
-        "*.as_integers(value): label: *",
-        "*.as_integers(value): empty",
         "learned.Model(labels): label: *",
         "learned.learn(labels): label: *",
     ],
