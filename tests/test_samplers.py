@@ -16,6 +16,7 @@ from sdelib.data import deck_mixture
 from sdelib.laws import propagate, sampler_law, tabulate
 from sdelib.mixtures import GaussianMixture
 from sdelib.samplers import (
+    Walk,
     adams,
     dpm_solver_2m,
     edm,
@@ -25,6 +26,7 @@ from sdelib.samplers import (
     reverse,
     run_times,
     sample,
+    steps_to,
     uniform,
     walk,
 )
@@ -1259,3 +1261,32 @@ def test_what_a_solver_yields_is_like_the_states_and_says_where_it_is_not_finite
     for no_solver in (walk, "heun", dict):
         with pytest.raises(TypeError, match="solver must be"):
             next(reverse(SCORE, SDE, ONE, TIMES, no_solver))
+
+
+@pytest.mark.parametrize(
+    "solver", [walk(ancestral), dpm_solver_2m, adams()], ids=["walk", "2M", "adams"]
+)
+def test_a_solver_called_by_itself_holds_what_it_is_given(solver):
+    x, path = torch.ones(2, 5), SDE.path(TIMES, torch.ones(2, 5))
+    score = lambda x, t: -x
+    assert len(list(solver(score, x, path))) == 2
+    with pytest.raises(ValueError, match=r"score\(x, t\) must be of shape \(2, 5\)"):
+        list(solver(lambda x, t: x[:, :1], x, path))
+    with pytest.raises(ValueError, match="path must be of two instants or more, none later than"):
+        list(solver(score, x, path[::-1]))
+    for noise in (lambda x: x[:, :1], lambda x: x[0]):
+        if isinstance(solver, Walk):
+            with pytest.raises(ValueError, match=r"noise\(x\) must be of shape \(2, 5\)"):
+                list(solver(score, x, path, noise))
+            with pytest.raises(ValueError, match=r"noise\(x\) must be of shape \(2, 5\)"):
+                list(reverse(score, SDE, x, TIMES, solver, noise))
+
+
+def test_two_batches_are_two_and_narrow_data_have_a_pilot():
+    assert sample(SCORE, SDE, (5, 1), n_steps=3, batch_size=3).shape == (5, 1)
+    narrow = GaussianMixture(torch.ones(1), torch.zeros(1, 1), torch.full((1, 1), 1e-2))
+    assert pilot(exact_score(SDE, narrow), SDE, (64, 1)).scale == pytest.approx(0.1, rel=0.3)
+    with pytest.raises(ValueError, match="bend must be positive and finite, got inf"):
+        log_linear(SDE, 3, bend=math.inf)
+    with pytest.raises(TypeError, match="s must be an instant, as sde.at gives it"):
+        steps_to(0.5, (heun,))
