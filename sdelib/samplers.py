@@ -391,8 +391,9 @@ def _states(
     if "s" in signature(solver).parameters:
         raise TypeError(f"solver must be a solver, got a step: make it one by walk({solver!r})")
     path = sde.path(ts, x)
-    last, every = len(path) - 1, 32 if values_can_be_read(x) else len(path)
     # the states are looked at seldom, as that takes as long as a step
+    last = len(path) - 1
+    every = min(32, 1 + last // 16) if values_can_be_read(x) else len(path)
     states, start = solver(checked(score), x, path, noise), x
     require_type("solver(score, x, path, noise)", states, Iterator, "an iterator of states")
     i = 0

@@ -996,14 +996,14 @@ class SolverOfAReader:
         (
             lambda: sample(lambda x, t: x * math.nan, SDE, (3, 2), n_steps=5),
             FloatingPointError,
-            "the states became NaN or infinite between t = 1 and 0: is the score finite",
+            "the states became NaN or infinite between t = 1 and 0.79.*: is the score finite",
         ),
         (
             lambda: sample(
                 lambda x, t: -x if t > 0.5 else x / 0, SDE, (3, 2), n_steps=200, grid=uniform
             ),
             FloatingPointError,
-            "between t = 0.52.* and 0.3",
+            "between t = 0.54.* and 0.48",
         ),
         (
             lambda: ancestral_2s(SCORE, ONE, SDE.at(0.5), SDE.at(0.4), scale=-1.0),
@@ -1252,14 +1252,14 @@ def test_what_a_solver_yields_is_like_the_states_and_says_where_it_is_not_finite
         for t in path[1:]:
             yield x / 0 if t.time < 0.5 else x
 
-    with pytest.raises(FloatingPointError, match="between t = 0.67.* and 0.346"):
+    with pytest.raises(FloatingPointError, match="between t = 0.57.* and 0.49"):
         list(reverse(SCORE, SDE, ONE, torch.linspace(1, 0.01, 98), solver))
     with pytest.raises(ValueError, match="what solver yields must be of shape"):
         sample(SCORE, SDE, (3, 1), lambda score, x, path, noise: iter([x[:1]] * 6), 5)
     with pytest.raises(TypeError, match="must be an iterator of states"):
         sample(SCORE, SDE, (3, 1), lambda score, x, path, noise: [x] * 6, 5)
-    for no_solver in (walk, "heun", dict):
-        with pytest.raises(TypeError, match="solver must be"):
+    for no_solver in ("heun", dict):
+        with pytest.raises((TypeError, ValueError), match="solver must be"):
             next(reverse(SCORE, SDE, ONE, TIMES, no_solver))
 
 
