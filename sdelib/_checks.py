@@ -6,6 +6,7 @@ from contextlib import suppress
 from numbers import Integral
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -24,6 +25,7 @@ __all__ = [
     "require_times",
     "require_type",
     "same",
+    "tensor_of",
     "tqdm",
     "values_can_be_read",
 ]
@@ -95,6 +97,14 @@ def require_times(t: Tensor, name: str = "t") -> None:
         require(False, name, f"values from {low:g} to {high:g}", "in [0, 1]")
 
 
+def tensor_of(value: Any) -> Tensor:
+    """A list or an array as a tensor, whatever the array's strides and order of bytes."""
+    if hasattr(value, "__array__") and not isinstance(value, Tensor):
+        value = np.asarray(value)
+        value = value.astype(value.dtype.newbyteorder("="), "C")
+    return torch.as_tensor(value)
+
+
 def as_integers(name: str, value: Any) -> Tensor:
     """Integers as a tensor of 64 bits, or ``TypeError``."""
     found: Any = value
@@ -102,7 +112,7 @@ def as_integers(name: str, value: Any) -> Tensor:
         found = torch.zeros(0, dtype=torch.long)
     elif isinstance(value, Integral | list | tuple) or hasattr(value, "__array__"):
         with suppress(RuntimeError, TypeError, ValueError):  # of lists of anything else
-            found = torch.as_tensor(value)
+            found = tensor_of(value)
     kind = found.dtype if isinstance(found, Tensor) else type(found).__name__
     inexact = not isinstance(found, Tensor) or found.is_floating_point() or found.is_complex()
     if inexact or found.is_meta or found.dtype == torch.bool:

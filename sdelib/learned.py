@@ -28,6 +28,7 @@ from ._checks import (
     require_shape,
     require_states,
     require_type,
+    tensor_of,
     tqdm,
 )
 from ._guard import guard, returns_numbers
@@ -506,7 +507,7 @@ def learn(
 def _tensor(name: str, value: Any) -> Tensor:
     """Numbers as a tensor without a graph: a tensor, or what numpy holds."""
     if hasattr(value, "__array__") and not isinstance(value, Tensor):
-        value = torch.as_tensor(value)
+        value = tensor_of(value)
     require_type(name, value, Tensor, "a tensor or a numpy array")
     if value.is_complex() or value.dtype == torch.bool:
         raise TypeError(f"{name} must be real numbers, got {value.dtype}")

@@ -301,6 +301,7 @@ def require_consistent(sde: SDE) -> None:
         out = getattr(sde, formula)(t)
         require_tensor(f"{name}.{formula}(t)", out)
         require_shape(f"{name}.{formula}(t) at times of shape ({len(t)},)", out, len(t))
+        require(out.dtype == t.dtype, f"{name}.{formula}(t)", out.dtype, f"of t's dtype, {t.dtype}")
     alpha, sigma = sde.alpha(t), sde.sigma(t)
     start = f"alpha = {alpha[0]:g}, sigma = {sigma[0]:g}"
     is_data = (alpha[0] - 1).abs() < 1e-3 and 0 <= sigma[0] <= 1e-2 * sigma[-1]

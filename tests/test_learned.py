@@ -687,3 +687,23 @@ def test_a_score_with_a_gain_of_ones_own_can_be_pickled():
     score = ResidualScore(MLP(2, width=4), VPSDE(), torch.randn(9, 2), gain=gain_of_a_reader)
     x, t = torch.randn(3, 2), torch.rand(3)
     assert torch.equal(pickle.loads(pickle.dumps(score))(x, t), score(x, t))
+
+
+@pytest.mark.parametrize("form", ["turned", "transposed", "big-endian", "strided"])
+def test_arrays_of_any_layout_are_learned_from(form):
+    x, labels = np.random.default_rng(0).normal(size=(40, 2)), np.arange(40) % 2
+    forms = {
+        "turned": lambda a: a[::-1].copy()[::-1],
+        "transposed": lambda a: a.T.copy().T,
+        "big-endian": lambda a: a.astype(a.dtype.newbyteorder(">")),
+        "strided": lambda a: np.repeat(a, 2, 0)[::2],
+    }
+    change = forms[form]
+    one, other = (
+        learn(a, b, n_steps=1, batch=8, progress=False)
+        for a, b in ((x, labels), (change(x), change(labels)))
+    )
+    assert torch.equal(one.mean, other.mean) and torch.equal(one.classes, other.classes)
+    draw = partial(one.sample, 4, n_steps=2, generator=torch.Generator().manual_seed(0))
+    again = draw.keywords | {"generator": torch.Generator().manual_seed(0)}
+    assert torch.equal(draw(label=labels[:4]), one.sample(4, **again, label=change(labels[:4])))

@@ -271,6 +271,11 @@ class ScalarForAlpha(EDM):
         return torch.ones(())
 
 
+class SingleAlpha(EDM):
+    def alpha(self, t):
+        return super().alpha(t).float()
+
+
 class NoSigma(SDE):
     def alpha(self, t):
         return 1 - t / 2
@@ -296,6 +301,7 @@ class NoSigma(SDE):
             ValueError,
             r"alpha\(t\) at times of shape \(7,\) must be of shape \(7,\), got shape \(\)",
         ),
+        (SingleAlpha(), ValueError, r"alpha\(t\) must be of t's dtype, torch.float64, got torch.f"),
         (NoSigma(), NotImplementedError, r"NoSigma must define sigma\(self, t\)"),
     ],
     ids=lambda value: type(value).__name__,
