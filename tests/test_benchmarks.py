@@ -84,7 +84,7 @@ def test_losses_are_said(results):
 def test_the_standing_counts_what_is_first_and_what_is_near():
     def cell(budget, mine, theirs):
         at = {"target": "t", "process": "p", "budget": budget}
-        first = {"peer": page.OURS, "sampler": page.DEFAULT, "kind": "untuned", "error": mine}
+        first = {"peer": page.OURS, "sampler": page.ADVISED, "kind": "untuned", "error": mine}
         other = {"peer": "azula", "sampler": "s", "kind": "documented", "error": theirs}
         return [at | first, at | other]
 
