@@ -10,8 +10,10 @@ import numpy as np
 import pages
 import pytest
 import yaml
+from docutils import nodes
 from execute import BOOK
 from PIL import Image
+from sphinx import addnodes
 
 COLAB = "https://colab.research.google.com/github/{}/book/blob/main/book/03_x.ipynb"
 
@@ -213,3 +215,13 @@ def test_a_drawing_says_in_words_what_it_shows():
         assert f'aria-labelledby="{name}"' in drawing and len(says.split()) > 20
         shown = re.sub("<title.*?</title>", "", drawing)
         assert not re.findall(r"#\w{3,6}\b|rgb\(", shown), "colours are the stylesheet's"
+
+
+def test_a_word_of_the_glossary_has_its_meaning_without_the_chapter():
+    chapter = addnodes.pending_xref("", nodes.inline("", "ch-quality"))
+    said = nodes.paragraph("", "", nodes.Text("A grid from\nthe score: "), chapter, nodes.Text("."))
+    item = nodes.definition_list_item("", nodes.term("", "Pilot", ids=["term-Pilot"]))
+    item += nodes.definition("", said)
+    glossary = nodes.section("", nodes.definition_list("", item))
+    assert pages.glosses(glossary) == {"term-Pilot": "A grid from the score."}
+    assert chapter.parent is said  # the page itself keeps it

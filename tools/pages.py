@@ -1,10 +1,10 @@
 """A Sphinx extension: what every page has around its text.
 
-A head that says what the page is about, for search engines and shared links; the place of a chapter
-in the whole picture; pictures that load when they are reached, in few bytes; links that open the
-laboratory at a setting; ways to the plain notebook, for download and on Colab, where the workflow
-pushes them to a branch of their own; and, last, a policy by which a page runs no script but the
-book's.
+A head that says what the page is about, for search engines and shared links; the meaning of a word
+from the glossary, where one rests on it; the place of a chapter in the whole picture; pictures that
+load when they are reached, in few bytes; links that open the laboratory at a setting; ways to the
+plain notebook, for download and on Colab, where the workflow pushes them to a branch of their own;
+and, last, a policy by which a page runs no script but the book's.
 """
 
 import base64
@@ -18,6 +18,7 @@ from docutils import nodes
 from execute import repository
 from folds import shortened
 from PIL import Image
+from sphinx import addnodes
 from sphinx.application import Sphinx
 from sphinx.config import Config
 from sphinx.util import logging
@@ -68,6 +69,28 @@ def add_head(app: Sphinx, page: str, template: str, context: dict, document) -> 
         f'<meta property="og:description" content="{words}"/>\n'
         f'<meta property="og:image" content="{up}"/>\n'
     )
+
+
+def explain_words(app: Sphinx, doctree: nodes.document, page: str) -> None:
+    """Say what a word means to who rests on it, where it is a link to the glossary."""
+    meanings = glosses(app.env.get_doctree("book/glossary"))
+    for link in doctree.findall(nodes.reference):
+        if link.get("refuri", "").partition("#")[2] in meanings:
+            link["reftitle"] = meanings[link["refuri"].partition("#")[2]]
+
+
+def glosses(glossary: nodes.document) -> dict[str, str]:
+    """The meanings of a glossary's words by their anchors, without the chapters that they name."""
+    found = {}
+    for item in glossary.findall(nodes.definition_list_item):
+        words = [id for term in item.findall(nodes.term) for id in term["ids"]]
+        (meaning,) = item.findall(nodes.definition)
+        meaning = meaning.deepcopy()
+        for chapter in list(meaning.findall(addnodes.pending_xref)):
+            chapter.parent.remove(chapter)
+        said = " ".join(meaning.astext().split()).replace("\\", "")  # of formulas, their text
+        found |= dict.fromkeys(words, said.rstrip(":,. ") + ".")
+    return found
 
 
 def place(name: str) -> str:
@@ -237,6 +260,7 @@ def setup(app: Sphinx) -> dict:
     app.add_role("lab", laboratory)
     app.add_role("number", number)
     app.connect("config-inited", set_address)
+    app.connect("doctree-resolved", explain_words)
     app.connect("html-page-context", add_head)
     app.connect("html-page-context", add_place)
     app.connect("html-page-context", load_late)
