@@ -71,6 +71,13 @@ def add_head(app: Sphinx, page: str, template: str, context: dict, document) -> 
     )
 
 
+def keep_out_of_searches(app: Sphinx, doctree: nodes.document) -> None:
+    """Make no entries of the glossary's words, as a search shows these before the chapters."""
+    if app.env.docname == "book/glossary":
+        for entry in list(doctree.findall(addnodes.index)):
+            entry.parent.remove(entry)
+
+
 def explain_words(app: Sphinx, doctree: nodes.document, page: str) -> None:
     """Say what a word means to who rests on it, where it is a link to the glossary."""
     meanings = glosses(app.env.get_doctree("book/glossary"))
@@ -260,6 +267,7 @@ def setup(app: Sphinx) -> dict:
     app.add_role("lab", laboratory)
     app.add_role("number", number)
     app.connect("config-inited", set_address)
+    app.connect("doctree-read", keep_out_of_searches)
     app.connect("doctree-resolved", explain_words)
     app.connect("html-page-context", add_head)
     app.connect("html-page-context", add_place)

@@ -5,7 +5,7 @@
 // chapter that is too long (see LIMITS), or whose code or prints are cut.
 //
 //   make test-pages                                        after `make book`; it needs npm and chromium
-//   make test-pages PAGES=--quick                          only wide and light, and narrow and dark without axe
+//   make test-pages PAGES=--quick                          two of the four ways, without axe, the Tab key and films
 //   make test-pages PAGES="--shots FOLDER 07_gaussian_mixture"
 //
 // A page is named by its stem; without names every page is opened, as many at a time as there are processors. With
@@ -194,7 +194,7 @@ async function look(file, colorScheme, width) {
   );
   await page.waitForTimeout(200); // the theme's own scripts settle
   found.push(...(await page.evaluate(inspect)));
-  if (!quick || width === 1280) {
+  if (!quick) {
     await page.evaluate(axe);
     const { violations } = await page.evaluate(() => globalThis.axe.run({ preload: false }));
     for (const v of violations) found.push(`axe: ${v.id}, ${v.nodes.length} times, first at ${v.nodes[0].target}`);
@@ -215,7 +215,7 @@ async function look(file, colorScheme, width) {
         if (measured[what] > limit) found.push(`${what}: ${measured[what].toFixed(1)}, at most ${limit}`);
       found.push(...(await page.evaluate(cut)));
     }
-    const formulas = await formulasAmongStops(page);
+    const formulas = quick ? 0 : await formulasAmongStops(page);
     if (formulas) found.push(`the Tab key stops at ${formulas} formulas`);
     const shut = () => page.locator('details.fold:not([open])').count();
     if (await shut()) {
@@ -224,7 +224,7 @@ async function look(file, colorScheme, width) {
     }
     // after the folds are open, as one may hold a film
     const films = page.locator('.player');
-    for (let i = 0; i < (await films.count()); i++) {
+    for (let i = 0; !quick && i < (await films.count()); i++) {
       await films.nth(i).scrollIntoViewIfNeeded();
       const slider = films.nth(i).locator('input[type=range]');
       await slider.waitFor({ timeout: 5000 });
