@@ -307,6 +307,7 @@ def test_cells_run_in_order_on_one_of_two_workers(tmp_path):
         encoding="utf-8",
     )
     run = [sys.executable, "-m", "pytest", "--nbval", "--nbval-current-env", "-q", "-n", "2"]
+    run += ["-p", "no:randomly"]  # as pyproject.toml has it, which is not read there
     done = subprocess.run(
         [*run, "-p", "no:cacheprovider", "."], cwd=tmp_path, capture_output=True, encoding="utf-8"
     )

@@ -127,6 +127,8 @@ def run(tmp_path_factory):
         "-m",
         "pytest",
         "-p",
+        "no:randomly",  # as pyproject.toml has it, which is not read there
+        "-p",
         "nbval_tolerance",
         "--nbval",
         "--nbval-current-env",
