@@ -1290,3 +1290,10 @@ def test_two_batches_are_two_and_narrow_data_have_a_pilot():
         log_linear(SDE, 3, bend=math.inf)
     with pytest.raises(TypeError, match="s must be an instant, as sde.at gives it"):
         steps_to(0.5, (heun,))
+
+
+def test_a_sum_in_half_precision_takes_a_coefficient_beyond_it():
+    x, y = torch.ones(2, dtype=torch.float16), torch.full((2,), 0.01, dtype=torch.float16)
+    found = plus(x, 1e5, y)
+    assert found.dtype == x.dtype
+    assert_close(found, (1 + 1e5 * y.double()).to(x.dtype))
