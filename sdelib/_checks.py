@@ -16,6 +16,7 @@ with warnings.catch_warnings():
 
 __all__ = [
     "as_integers",
+    "from_array",
     "require",
     "require_finite",
     "require_like",
@@ -25,7 +26,6 @@ __all__ = [
     "require_times",
     "require_type",
     "same",
-    "tensor_of",
     "tqdm",
     "values_can_be_read",
 ]
@@ -97,22 +97,23 @@ def require_times(t: Tensor, name: str = "t") -> None:
         require(False, name, f"values from {low:g} to {high:g}", "in [0, 1]")
 
 
-def tensor_of(value: Any) -> Tensor:
-    """A list or an array as a tensor, whatever the array's strides and order of bytes."""
-    if hasattr(value, "__array__") and not isinstance(value, Tensor):
-        value = np.asarray(value)
-        value = value.astype(value.dtype.newbyteorder("="), "C")
-    return torch.as_tensor(value)
+def from_array(value: Any) -> Any:
+    """An array as a tensor, whatever its strides and order of bytes; anything else as it is."""
+    if isinstance(value, Tensor) or not hasattr(value, "__array__"):
+        return value
+    array = np.asarray(value)
+    return torch.from_numpy(array.astype(array.dtype.newbyteorder("="), "C"))
 
 
 def as_integers(name: str, value: Any) -> Tensor:
     """Integers as a tensor of 64 bits, or ``TypeError``."""
-    found: Any = value
-    if isinstance(value, list | tuple) and not value:
-        found = torch.zeros(0, dtype=torch.long)
-    elif isinstance(value, Integral | list | tuple) or hasattr(value, "__array__"):
-        with suppress(RuntimeError, TypeError, ValueError):  # of lists of anything else
-            found = tensor_of(value)
+    found, listed = value, isinstance(value, list | tuple)
+    with suppress(RuntimeError, TypeError, ValueError):  # of lists and arrays of anything else
+        found = (
+            torch.as_tensor(value) if listed or isinstance(value, Integral) else from_array(value)
+        )
+    if listed and not value:  # torch takes nothing for floats
+        found = found.long()
     kind = found.dtype if isinstance(found, Tensor) else type(found).__name__
     inexact = not isinstance(found, Tensor) or found.is_floating_point() or found.is_complex()
     if inexact or found.is_meta or found.dtype == torch.bool:

@@ -22,13 +22,13 @@ from torch.quasirandom import SobolEngine
 
 from ._checks import (
     as_integers,
+    from_array,
     require,
     require_finite,
     require_like,
     require_shape,
     require_states,
     require_type,
-    tensor_of,
     tqdm,
 )
 from ._guard import guard, returns_numbers
@@ -506,8 +506,7 @@ def learn(
 
 def _tensor(name: str, value: Any) -> Tensor:
     """Numbers as a tensor without a graph: a tensor, or what numpy holds."""
-    if hasattr(value, "__array__") and not isinstance(value, Tensor):
-        value = tensor_of(value)
+    value = from_array(value)
     require_type(name, value, Tensor, "a tensor or a numpy array")
     if value.is_complex() or value.dtype == torch.bool:
         raise TypeError(f"{name} must be real numbers, got {value.dtype}")
@@ -525,7 +524,7 @@ def _checked(x: Any, labels: Any) -> tuple[Tensor, Tensor]:
         return x, torch.zeros(len(x), dtype=torch.long, device=x.device)
     labels = as_integers("labels", labels)
     require_shape("labels", labels, len(x))
-    return x, labels.to(x.device, torch.long)
+    return x, labels.to(x.device)
 
 
 def _moments(x: Tensor) -> tuple[Tensor, Tensor]:
