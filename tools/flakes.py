@@ -17,6 +17,7 @@ import sys
 from datetime import date
 from pathlib import Path
 
+import torch
 from tqdm import tqdm
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -27,8 +28,6 @@ HEAD = ["repeated", "threads", "instructions", "times", "since", "last", "failur
 
 def conditions() -> list[tuple[str, str]]:
     """Numbers of threads, with the processor's best instructions and with the plain ones."""
-    import torch
-
     best = torch.backends.cpu.get_cpu_capability()
     return [*itertools.product("12", dict.fromkeys([best, "DEFAULT"]))]
 

@@ -82,8 +82,9 @@ def explain_words(app: Sphinx, doctree: nodes.document, page: str) -> None:
     """Say what a word means to who rests on it, where it is a link to the glossary."""
     meanings = glosses(app.env.get_doctree("book/glossary"))
     for link in doctree.findall(nodes.reference):
-        if link.get("refuri", "").partition("#")[2] in meanings:
-            link["reftitle"] = meanings[link["refuri"].partition("#")[2]]
+        anchor = link.get("refuri", "").partition("#")[2]
+        if anchor in meanings:
+            link["reftitle"] = meanings[anchor]
 
 
 def glosses(glossary: nodes.document) -> dict[str, str]:
