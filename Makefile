@@ -3,8 +3,9 @@
 PYTHON ?= python3
 BIN := .venv/bin
 INSTALLED := .venv/.installed
-BROWSER := _build/browser/node_modules
-BIOME := $(BROWSER)/.bin/biome
+BROWSER := _build/browser
+BIOME := $(BROWSER)/node_modules/.bin/biome
+PLAYWRIGHT := $(BROWSER)/.installed
 PIP_INSTALL := pip install --quiet --disable-pip-version-check
 
 .DEFAULT_GOAL := help
@@ -109,16 +110,16 @@ bench: $(INSTALLED) .venv-bench/.installed ## measure against peers; ONLY=errors
 	.venv-bench/bin/python benchmarks/run.py $(if $(QUICK),--quick) $(if $(ONLY),--only $(ONLY))
 	$(if $(QUICK),,$(BIN)/python benchmarks/page.py)
 
-pdf: book $(BROWSER) ## print the book to _build/book.pdf; it needs npm and chromium
-	NODE_PATH=$(BROWSER) node tools/print_book.mjs _build/book.pdf \
+pdf: book $(PLAYWRIGHT) ## print the book to _build/book.pdf; it needs npm and chromium
+	NODE_PATH=$(BROWSER)/node_modules node tools/print_book.mjs _build/book.pdf \
 		$$(sed -nE 's/^ *(root:|- file:) *([^ .]*).*/\2/p' _toc.yml)
 
-test-pages: $(BROWSER) ## open every built page in headless Chromium: see tests/browser/check_pages.mjs
-	NODE_PATH=$(BROWSER) node tests/browser/check_pages.mjs $(PAGES)
+test-pages: $(PLAYWRIGHT) ## open every built page in headless Chromium: see tests/browser/check_pages.mjs
+	NODE_PATH=$(BROWSER)/node_modules node tests/browser/check_pages.mjs $(PAGES)
 
-test-lab: $(BROWSER) ## hold the laboratory to the library, and use it, in headless Chromium
-	NODE_PATH=$(BROWSER) node tests/browser/check_laboratory.mjs $(LAB)
-	NODE_PATH=$(BROWSER) node tests/browser/use_laboratory.mjs $(LAB)
+test-lab: $(PLAYWRIGHT) ## hold the laboratory to the library, and use it, in headless Chromium
+	NODE_PATH=$(BROWSER)/node_modules node tests/browser/check_laboratory.mjs $(LAB)
+	NODE_PATH=$(BROWSER)/node_modules node tests/browser/use_laboratory.mjs $(LAB)
 
 lab: $(INSTALLED) ## write the laboratory's weights and the values it is held to
 	$(BIN)/python tools/laboratory.py
@@ -143,15 +144,15 @@ clean: ## remove what was built, but keep .venv
 	rm -rf _build .pytest_cache .ruff_cache
 	find sdelib tests tools benchmarks book conftest.py -name __pycache__ -prune -exec rm -rf {} +
 
-$(BROWSER): Makefile
+# A file of its own says that these are installed: the folder is there after $(BIOME) as well.
+$(PLAYWRIGHT): Makefile
 	@for program in npm "$${CHROMIUM:-chromium}"; do command -v $$program > /dev/null || \
 		{ echo "This needs npm and chromium, or another browser of its kind in CHROMIUM."; exit 1; }; done
-	npm install --silent --prefix _build/browser playwright-core@1.65.1 axe-core@4.14.1 \
-		pdf-lib@1.17.1
+	npm install --silent --prefix $(BROWSER) playwright-core@1.65.1 axe-core@4.14.1 pdf-lib@1.17.1
 	@touch $@
 
 $(BIOME): biome.json
-	npm install --silent --prefix _build/browser @biomejs/biome@2.6.8
+	npm install --silent --prefix $(BROWSER) @biomejs/biome@2.6.8
 	@touch $@
 
 .venv-bench/.installed: benchmarks/requirements.txt constraints.txt pyproject.toml
