@@ -225,3 +225,12 @@ def test_a_word_of_the_glossary_has_its_meaning_without_the_chapter():
     glossary = nodes.section("", nodes.definition_list("", item))
     assert pages.glosses(glossary) == {"term-Pilot": "A grid from the score."}
     assert chapter.parent is said  # the page itself keeps it
+
+
+def test_the_meaning_of_a_word_is_left_to_the_style_sheet_and_other_titles_stay():
+    link = '<a class="reference" href="../book/glossary.html#term-Nat" {}="A unit.">nat</a>'
+    other = '<a href="glossary.html" title="all words">words</a>'
+    context = {"body": link.format("title") + other}
+    pages.put_glosses_aside(None, "", "", context, None)
+    assert context["body"] == link.format("aria-description") + other
+    assert "content: attr(aria-description)" in (BOOK / "_static/book.css").read_text("utf-8")

@@ -101,6 +101,12 @@ def glosses(glossary: nodes.document) -> dict[str, str]:
     return found
 
 
+def put_glosses_aside(app: Sphinx, page: str, template: str, context: dict, document) -> None:
+    """Leave a word's meaning to the style sheet, which shows it in the margin."""
+    titled = r'(href="[^"]*glossary\.html#term-[^"]*") title='
+    context["body"] = re.sub(titled, r"\1 aria-description=", context.get("body", ""))
+
+
 def place(name: str) -> str:
     """The whole picture, small, with one part marked: where a chapter stands."""
     parts = "".join(
@@ -271,6 +277,7 @@ def setup(app: Sphinx) -> dict:
     app.connect("doctree-read", keep_out_of_searches)
     app.connect("doctree-resolved", explain_words)
     app.connect("html-page-context", add_head)
+    app.connect("html-page-context", put_glosses_aside)
     app.connect("html-page-context", add_place)
     app.connect("html-page-context", load_late)
     app.connect("html-page-context", offer_colab, priority=900)  # after the theme's own buttons

@@ -1,8 +1,9 @@
 // Open every built page in a headless browser, wide and narrow, light and dark, and fail on anything a reader would
-// stumble over: a request that leaves the machine, a console error, mathematics left unrendered or in error, an image that
-// is missing or has no alternative text, a page that scrolls sideways, whatever axe finds, a formula that stops the Tab
-// key, a film that does not play, a switch that does not open the folds, a script that is not the book's and runs; and a
-// chapter that is too long (see LIMITS), or whose code or prints are cut.
+// stumble over: a request that leaves the machine, a console error, mathematics left unrendered or in error, an image
+// that is missing or has no alternative text, a page that scrolls sideways, whatever axe finds, a formula that stops
+// the Tab key, a film that does not play, a word of the glossary without its meaning, a switch that does not open the
+// folds, a script that is not the book's and runs; and a chapter that is too long (see LIMITS), or whose code or prints
+// are cut.
 //
 //   make test-pages                                        after `make book`; it needs npm and chromium
 //   make test-pages PAGES=--quick                          two of the four ways, without axe, the Tab key and films
@@ -156,6 +157,14 @@ async function controls(page) {
   return found;
 }
 
+/** Whether a word of the glossary fails to say what it means when it is pointed at. */
+async function silentWord(page) {
+  const word = page.locator('article a[href*="glossary.html#term-"]:visible').first();
+  if (!(await word.count())) return false;
+  await word.hover();
+  return word.evaluate((el) => getComputedStyle(el, '::after').content.length < 10);
+}
+
 // What people look for is found in a chapter before it is found in a list of functions or errata.
 const WORDS = ['predictor corrector', 'Euler-Maruyama', 'score', 'kernel', 'learn', 'guidance'];
 
@@ -215,6 +224,7 @@ async function look(file, colorScheme, width) {
         if (measured[what] > limit) found.push(`${what}: ${measured[what].toFixed(1)}, at most ${limit}`);
       found.push(...(await page.evaluate(cut)));
     }
+    if (await silentWord(page)) found.push('a word of the glossary does not say what it means');
     const formulas = quick ? 0 : await formulasAmongStops(page);
     if (formulas) found.push(`the Tab key stops at ${formulas} formulas`);
     const shut = () => page.locator('details.fold:not([open])').count();
