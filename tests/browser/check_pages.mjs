@@ -101,9 +101,9 @@ function measure() {
 }
 
 function cut() {
-  // code and prints in view that a reader would have to scroll sideways
+  // code and prints that a reader would have to scroll sideways
   return [...document.querySelectorAll('article pre')]
-    .filter((el) => !el.closest('details:not([open]) > :not(summary), .toggle-hidden') && el.checkVisibility())
+    .filter((el) => el.checkVisibility())
     .filter((el) => el.scrollWidth > el.clientWidth + 1)
     .map((el) => `cut at the right, ${el.scrollWidth} px in ${el.clientWidth}: ${el.textContent.trim().slice(0, 60)}`);
 }
@@ -222,7 +222,6 @@ async function look(file, colorScheme, width) {
       const measured = { ...(await page.evaluate(measure)), megabytes: await megabytes(page) };
       for (const [what, limit] of Object.entries(LIMITS))
         if (measured[what] > limit) found.push(`${what}: ${measured[what].toFixed(1)}, at most ${limit}`);
-      found.push(...(await page.evaluate(cut)));
     }
     if (await silentWord(page)) found.push('a word of the glossary does not say what it means');
     const formulas = quick ? 0 : await formulasAmongStops(page);
@@ -256,6 +255,7 @@ async function look(file, colorScheme, width) {
   });
   await page.waitForTimeout(100);
   found.push(...(await page.evaluate(inspect)).filter((f) => !found.includes(f)));
+  if (width === 1280) found.push(...(await page.evaluate(cut)));
   if (shots) {
     const name = `${basename(file, '.html')}-${colorScheme}-${width}.png`;
     await page.evaluate(() => {
