@@ -15,7 +15,14 @@ from numbers import Real
 import torch
 from torch import Tensor
 
-from ._checks import require, require_finite, require_shape, require_tensor, values_can_be_read
+from ._checks import (
+    require,
+    require_finite,
+    require_shape,
+    require_tensor,
+    require_times,
+    values_can_be_read,
+)
 from ._guard import at_least_single, guard
 from .mixtures import symmetrised
 from .score import Score, checked, denoise, grad_log
@@ -99,6 +106,7 @@ def inpaint(score: Score, sde: SDE, y: Tensor, known: Tensor) -> Score:
     y, score = torch.where(known, y, 0), checked(score)
 
     def conditional(x: Tensor, t: Tensor) -> Tensor:
+        require_times(t)
         require_shape("y", y, *(x.shape if y.ndim == x.ndim else x.shape[1:]))
         fine = at_least_single(x, "x")  # the square of a small sigma is less than half can hold
         t_fine = at_least_single(t, "t")

@@ -28,6 +28,7 @@ from ._checks import (
     require_like,
     require_shape,
     require_states,
+    require_times,
     require_type,
     tqdm,
 )
@@ -110,6 +111,7 @@ class ResidualScore(nn.Module):
         ``functools.partial(score, label=label)``.
         """
         require_shape("x", x, "B", *self.mean.shape)
+        require_times(t)
         alpha, sigma = self.sde.alpha(t), self.sde.sigma(t)
         scale = like((alpha**2 * self.variance + sigma**2).rsqrt(), x)
         u = scale * (x - like(alpha, x) * self.mean)
@@ -181,7 +183,7 @@ class MixtureResidualScore(nn.Module):
         """The score that training starts from, exact for the mixture; arguments as in forward."""
         now = {name: getattr(self, name) for name in vars(self._start)}
         require_states("x", x)
-        require(t.ndim <= 1, "t", f"shape {tuple(t.shape)}", "of shape () or (B,)")
+        require_times(t)
         law = self._start._with(**now).perturb(self.sde.alpha(t), self.sde.sigma(t))
         points = x.flatten(1)
         log_joint = law.log_joint(points)
@@ -214,6 +216,7 @@ class StandardScore(nn.Module):
 
     def forward(self, x: Tensor, t: Tensor, label: Any = None) -> Tensor:
         """The score at states ``(B, *event)`` and times ``()`` or ``(B,)``, shaped like ``x``."""
+        require_times(t)
         alpha, sigma = self.sde.alpha(t), self.sde.sigma(t)
         ratio = sigma / alpha
         scale = like(torch.hypot(alpha, sigma), x)

@@ -30,7 +30,7 @@ def exact_score(sde: SDE, target: GaussianMixture) -> Score:
     """
 
     def score(x: Tensor, t: Tensor) -> Tensor:
-        require(t.ndim <= 1, "t", f"shape {tuple(t.shape)}", "of shape () or (B,)")
+        require_times(t)
         t = t.to(x)
         return target.to(x).perturb(sde.alpha(t), sde.sigma(t)).score(x)
 
@@ -53,6 +53,7 @@ def translate(score: Score, sde: SDE, to: SDE) -> Score:
     largest = end.sigma / end.alpha
 
     def translated(x: Tensor, t: Tensor) -> Tensor:
+        require_times(t)
         ratio = to.sigma(t) / to.alpha(t)
         if values_can_be_read(ratio) and not (ratio <= 1.001 * largest).all():
             # a little more is what single precision makes of the last time

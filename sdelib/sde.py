@@ -226,6 +226,7 @@ class SDE:
 
     def drift(self, x: Tensor, t: Tensor) -> Tensor:
         """``f(t) x``, shaped like ``x``."""
+        require_times(t)
         return like(self.f(t), x) * x
 
     def diffuse(self, x0: Tensor, t: Tensor, z: Tensor) -> Tensor:

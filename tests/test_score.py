@@ -1,11 +1,16 @@
 """Exact scores against automatic differentiation; Tweedie's formula against Bayes' rule."""
 
+from functools import partial
+
 import pytest
 import torch
 from torch.func import grad, jacfwd
 from torch.testing import assert_close
 
+from sdelib.guidance import add, inpaint
+from sdelib.learned import MixtureResidualScore, ResidualScore, StandardScore
 from sdelib.mixtures import GaussianMixture
+from sdelib.networks import MLP
 from sdelib.score import (
     checked,
     denoise,
@@ -293,3 +298,33 @@ def test_noise_that_depends_on_the_state_is_reversed_with_its_divergence():
         drift = backward_drift(lambda x: mu * x, lambda x: x[:, None] * S, log_p, x)
         coarse, fine = (velocity(x, h) - drift for h in (2e-4, 1e-4))
         assert_close(coarse, 2 * fine, rtol=0.02, atol=1e-6)
+
+
+class Still(torch.nn.Module):
+    def forward(self, u, t, label):
+        return 0 * u[:, :2]
+
+
+POINT, SEEN = torch.zeros(2), torch.tensor([True, False])
+SCORES = {
+    "exact": lambda sde, target: exact_score(sde, target),
+    "translated": lambda sde, target: translate(exact_score(sde, target), sde, CosineSDE(0.1)),
+    "inpainted": lambda sde, target: inpaint(exact_score(sde, target), sde, POINT, SEEN),
+    "added": lambda sde, target: add(exact_score(sde, target), exact_score(sde, target)),
+    "learned": lambda sde, target: ResidualScore(MLP(2), sde, torch.eye(2)),
+    "learned from a mixture": lambda sde, target: MixtureResidualScore(Still(), sde, target),
+    "of learn": lambda sde, target: StandardScore(MLP(2), sde),
+    "the drift": lambda sde, target: sde.drift,
+    "the reverse drift": lambda sde, target: partial(reverse_drift, exact_score(sde, target), sde),
+    "the guess": lambda sde, target: partial(denoise, exact_score(sde, target), sde),
+}
+
+
+@pytest.mark.parametrize("t", [-0.1, 1.5, torch.nan])
+@pytest.mark.parametrize("make", SCORES.values(), ids=SCORES)
+def test_no_score_answers_at_a_time_that_is_none(make, t, target):
+    score, x = make(VPSDE(), target), torch.zeros(3, 2)
+    assert score(x, torch.tensor(0.5)).shape == x.shape
+    for times in (torch.tensor(t), torch.tensor([0.5, t, 0.5])):
+        with pytest.raises(ValueError, match=r"^t must be in \[0, 1\], got values from"):
+            score(x, times)
