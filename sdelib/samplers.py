@@ -386,8 +386,6 @@ def _states(
 ) -> Iterator[Tensor]:
     """:func:`reverse` where no gradient is kept already: to say so at each state takes its time."""
     require_finite("x", x)
-    if not callable(solver) or isinstance(solver, type):
-        raise TypeError(f"solver must be a solver such as walk(euler_maruyama), got {solver!r}")
     if "s" in signature(solver).parameters:
         raise TypeError(f"solver must be a solver, got a step: make it one by walk({solver!r})")
     path = sde.path(ts, x)

@@ -1176,7 +1176,8 @@ def test_defaults_are_those_the_docstrings_name():
     for grid in (uniform, log_snr, edm, log_linear):
         assert torch.equal(grid(SDE, 5), grid(SDE, 5, 1e-3))
     found = pilot(SCORE, SDE, (16, 1), generator=torch.Generator().manual_seed(0))
-    assert torch.equal(found.grid(SDE, 5), found.grid(SDE, 5, 1e-3))
+    for n in (5, 5000):  # of few steps the last is longer
+        assert torch.equal(found.grid(SDE, n), found.grid(SDE, n, 1e-3))
     same = pilot(SCORE, SDE, (16, 1), None, 1.0, 48, torch.Generator().manual_seed(0))
     assert torch.equal(found.grid(SDE, 5), same.grid(SDE, 5)) and found.reach == same.reach == 1
     other = pilot(SCORE, SDE, (16, 1), order=3, reach=2.5, n_calls=8)
@@ -1297,3 +1298,48 @@ def test_a_sum_in_half_precision_takes_a_coefficient_beyond_it():
     found = plus(x, 1e5, y)
     assert found.dtype == x.dtype
     assert_close(found, (1 + 1e5 * y.double()).to(x.dtype))
+
+
+def integral(nodes, start, end):
+    """Weights of the values at ``nodes`` in the integral of the polynomial through them."""
+    columns = []
+    for value in np.eye(len(nodes)):
+        through = np.polynomial.Polynomial.fit(nodes, value, len(nodes) - 1).integ()
+        columns.append(through(end) - through(start))
+    return np.array(columns)
+
+
+def adams_weights(phi, gain, order, reach):
+    """The weights as ``adams`` explains them, one polynomial at a time."""
+    rows, predicted, used = [], np.zeros(order), 1
+    for i in range(len(phi) - 1):
+        latest, row = np.arange(i, max(i - order, -1), -1), np.zeros(order)
+        if i:  # the last step again, with one value more, instead of its prediction
+            row[: len(latest[: used + 1])] = integral(phi[latest[: used + 1]], phi[i - 1], phi[i])
+            row[1:] -= predicted[:-1]
+        for n in range(1, order):
+            found = integral(phi[latest[:n]], phi[i], phi[i + 1])
+            if n == 1 or abs(found) @ gain[latest[:n]] <= reach:
+                predicted, used = np.pad(found, (0, order - len(found))), n
+        rows.append(row + predicted)
+    return np.array(rows)
+
+
+@pytest.mark.parametrize("order", [2, 3, 4, 5])
+@pytest.mark.parametrize("reach", [0.3, 1.0, math.inf])
+def test_adams_weights_are_those_of_one_polynomial_after_the_other(order, reach):
+    rng = np.random.default_rng(order)
+    phi = np.cumsum(0.02 + 0.1 * rng.random(15))
+    gain = np.exp(rng.normal(size=15))
+    with np.errstate(all="raise"):
+        found = samplers._adams_weights(phi, gain, order, reach)
+    np.testing.assert_allclose(found, adams_weights(phi, gain, order, reach), atol=1e-9)
+
+
+def test_one_step_is_enough_and_a_pilots_grid_checks_its_arguments():
+    assert run_times(SDE, adams(), 1).tolist() == [1.0, 1e-3, 0.0]
+    grid = pilot(SCORE, SDE, (16, 1), n_calls=8).grid
+    with pytest.raises(TypeError, match="^n_steps must be an integer, got float"):
+        grid(SDE, 2.5)
+    with pytest.raises(TypeError, match="^t_min must be a number, got str"):
+        grid(SDE, 2, "0.1")

@@ -328,3 +328,12 @@ def test_no_score_answers_at_a_time_that_is_none(make, t, target):
     for times in (torch.tensor(t), torch.tensor([0.5, t, 0.5])):
         with pytest.raises(ValueError, match=r"^t must be in \[0, 1\], got values from"):
             score(x, times)
+
+
+def test_a_score_is_given_times_of_the_states_precision():
+    given = []
+    score = checked(lambda x, t: given.append(t.dtype) or -x)
+    for dtype in (torch.float32, torch.float64):
+        for times in (torch.float32, torch.float64):
+            score(torch.ones(2, 1, dtype=dtype), torch.tensor(0.5, dtype=times))
+    assert given == [torch.float32] * 2 + [torch.float64] * 2
