@@ -576,3 +576,12 @@ def test_what_is_no_density_makes_no_law(value):
     for name, mean, std in (("mean", value, 1.0), ("std", 0.0, value)):
         with pytest.raises(ValueError, match=f"{name} must be finite everywhere"):
             spread(law, mean + 0 * law.x, std + 0 * law.x, 5)
+
+
+def test_a_density_may_be_0_in_places():
+    def log_prob(x):  # uniform on [0, 1]
+        return torch.where((x[:, 0] >= 0) & (x[:, 0] <= 1), 0.0, -math.inf)
+
+    law = tabulate(log_prob, torch.tensor(2.0), 4001)
+    assert (law.x[:, 0] @ law.weights).item() == pytest.approx(0.5, abs=1e-3)  # a spacing
+    assert law.weights[0] == law.weights[-1] == 0
