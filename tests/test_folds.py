@@ -5,7 +5,7 @@ from types import SimpleNamespace
 
 import pytest
 from docutils import nodes
-from folds import TITLE, Fold, fold_cell, is_preparation, shortened, visit
+from folds import TITLE, Fold, fold_cell, is_preparation, shortened, title_of, visit
 
 CHECK = "gap = 1e-12\nprint(gap)\nassert gap < 1e-10"
 
@@ -41,7 +41,7 @@ CASES = {  # source, outputs, metadata -> kind and title of the fold, and whethe
     "a claim that fails": (
         (CHECK, text("1e-12")),
         {"claim": {"says": "It holds", "verdict": "contradicted"}},
-        ("checked", "Contradicted: It holds", True),
+        ("refuted", "Contradicted: It holds", True),
     ),
     "a check that prints nothing": ((CHECK,), {}, ("checked", "Checked: as the text says", True)),
     "a check with a table": (
@@ -63,7 +63,7 @@ CASES = {  # source, outputs, metadata -> kind and title of the fold, and whethe
 @pytest.mark.parametrize("parts, metadata, wanted", CASES.values(), ids=CASES)
 def test_what_a_cell_folds_under(parts, metadata, wanted):
     node = cell(*parts)
-    fold_cell(node, parts[0], metadata)
+    fold_cell(node, parts[0], {"metadata": metadata})
     (fold,) = node.findall(Fold)
     whole = len(node.children) == 1
     assert (fold["kind"], fold["title"], whole) == wanted
@@ -107,3 +107,15 @@ def test_a_title_has_code_and_formulas():
 def test_a_title_keeps_no_half_of_a_formula():
     long = "word " * 27 + "and $a + b + c + d + e$ are equal"
     assert shortened(long) == "word " * 27 + "and …"
+
+
+def test_a_title_takes_its_numbers_from_what_its_own_cell_printed():
+    title = r"a gap of {number}`^gap (\S+)` in {number}`of (\d+) trials` trials (allowed 1e-6)"
+    cell = {
+        "metadata": {"mystnb": {"code_prompt_show": title}},
+        "outputs": [{"text": "gap    2e-9\nof 20 trials\n"}],
+    }
+    assert title_of(cell) == "a gap of 2e-9 in 20 trials (allowed 1e-6)"
+    assert title_of({"metadata": {}}) == ""
+    with pytest.raises(ValueError, match="must have one group and be printed once"):
+        title_of(cell | {"outputs": []})

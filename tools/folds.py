@@ -4,8 +4,9 @@ The rules, so that no cell needs a tag of its own:
 
 - a proof folds under *Proof*;
 - a cell with an `assert` folds under *Checked: ...* (or under another verdict), which is the cell's
-  claim, or else the first line that it printed, the number beside its bound; where it printed a
-  table or drew a figure, that stays in view and the code folds;
+  `code_prompt_show`, its claim, or else the first line that it printed, the number beside its
+  bound; where it printed a table or drew a figure, that stays in view and the code folds. A
+  `{number}` of a title is taken from what the cell printed;
 - imports, the code of figures, cells tagged `hide-input` and listings of many lines fold as well;
 - a section whose heading is followed by `<!-- fold: what it holds -->` folds under these words.
 
@@ -14,10 +15,11 @@ hidden. `folds.js` closes the folds and has the switch that opens them all.
 """
 
 import ast
-import json
 import re
 from pathlib import Path
 
+import nbformat
+import plain
 from docutils import nodes
 from sphinx.application import Sphinx
 from sphinx.transforms.post_transforms import SphinxPostTransform
@@ -26,6 +28,7 @@ from sphinx_proof.nodes import proof_node
 LISTING_IN_VIEW = 14  # lines of the library's source
 TABLE = 3  # printed lines from which on an output is a table
 TITLE = 150  # characters of a printed line that a title takes
+NUMBER = re.compile(r"\{number\}`([^`]+)`")
 FOLD_MARK = re.compile(r"<!--\s*fold:\s*(.*?)\s*-->\s*$", re.DOTALL)
 
 
@@ -67,11 +70,10 @@ class FoldAway(SphinxPostTransform):
         path = Path(self.env.doc2path(self.env.docname))
         if path.suffix != ".ipynb":
             return
-        cells = json.loads(path.read_text(encoding="utf-8"))["cells"]
-        metadata = {"".join(cell["source"]).strip(): cell["metadata"] for cell in cells}
+        cells = {cell.source.strip(): cell for cell in nbformat.read(path, 4).cells}
         for node in list(self.document.findall(is_cell)):
             source = node.children[0].astext().strip()
-            fold_cell(node, source, metadata.get(source, {}))
+            fold_cell(node, source, cells.get(source, {}))
 
 
 def is_proof(node: nodes.Node) -> bool:
@@ -100,17 +102,24 @@ def is_cell(node: nodes.Node) -> bool:
     )
 
 
-def fold_cell(node: nodes.container, source: str, metadata: dict) -> None:
+def title_of(cell: dict) -> str:
+    """The title that a cell gives itself, or nothing, with the numbers that it printed."""
+    title = cell.get("metadata", {}).get("mystnb", {}).get("code_prompt_show", "")
+    return NUMBER.sub(lambda found: plain.number(found[1], plain.printed([cell])), title)
+
+
+def fold_cell(node: nodes.container, source: str, cell: dict) -> None:
     """Fold a cell, or its source alone, by what it does."""
     code = node.children[0]
     outputs = node.children[1:]
     printed = [line for line in "\n".join(o.astext() for o in outputs).splitlines() if line.strip()]
     has_picture = any(is_picture(n) for o in outputs for n in o.findall())
     hidden = node.attributes.pop("hide_mode", None)
-    named = metadata.get("mystnb", {}).get("code_prompt_show")
-    claim = metadata.get("claim", {"says": "", "verdict": "verified"})
+    named = title_of(cell)
+    claim = cell.get("metadata", {}).get("claim", {"says": "", "verdict": "verified"})
     says = named or claim["says"]
-    word = "Checked" if named or claim["verdict"] == "verified" else claim["verdict"].capitalize()
+    holds = bool(named) or claim["verdict"] == "verified"
+    word, kind = ("Checked", "checked") if holds else (claim["verdict"].capitalize(), "refuted")
     if source.startswith("show_source("):
         names = ", ".join(f"`{name.strip()}`" for name in source[12:-1].split(","))
         lines = "\n".join(o.astext() for o in outputs).count("\n")
@@ -121,9 +130,9 @@ def fold_cell(node: nodes.container, source: str, metadata: dict) -> None:
     elif "assert " in source and not has_picture:
         if len(printed) < TABLE:
             says = says or (printed[0].strip() if printed else "as the text says")
-            wrap(node.children[:], "checked", f"{word}: {shortened(says)}")
+            wrap(node.children[:], kind, f"{word}: {shortened(says)}")
         else:
-            wrap([code], "checked", f"{word}: {shortened(says)}" if says else "Code and checks")
+            wrap([code], kind, f"{word}: {shortened(says)}" if says else "Code and checks")
     elif has_picture:
         wrap([code], "code", named or "Code of the figure")
     elif is_preparation(source):
