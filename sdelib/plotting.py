@@ -9,6 +9,7 @@ import functools
 import html
 import inspect
 import io
+import itertools
 import json
 import math
 import re
@@ -22,7 +23,7 @@ import torch
 from IPython.display import Markdown, display
 from matplotlib import pyplot as plt
 from matplotlib.axes import Axes
-from matplotlib.colors import LinearSegmentedColormap, is_color_like, to_rgb
+from matplotlib.colors import LinearSegmentedColormap, is_color_like, to_hex, to_rgb
 from matplotlib_inline.backend_inline import set_matplotlib_formats
 from PIL import Image
 from torch import Tensor
@@ -38,7 +39,7 @@ from ._checks import (
 from ._guard import at_least_single, guard
 
 BLUE, ORANGE, GREEN, RED, PURPLE = "#3b82c4", "#e07b39", "#3a9d6e", "#c2476b", "#8e6bbf"
-GREY = "#808080"
+GREY = "#757575"
 
 _NUMBER = re.compile(r"([-+±.,%\d\s]|\de[-+]?\d)*|nan|inf")  # or a dash, for none
 
@@ -55,6 +56,28 @@ DIVERGING = LinearSegmentedColormap.from_list(
     ],
 )
 """From blue over nothing at zero to orange, for signed quantities."""
+
+
+def ink(colour: str) -> str:
+    """The colour as words need it: no brighter than can be read on white, 4.5 to 1 (WCAG 2.2).
+
+    Args:
+        colour: Any colour of matplotlib's.
+
+    Raises:
+        ValueError: if it is none.
+    """
+    require(is_color_like(colour), "colour", repr(colour), "a colour of matplotlib's")
+    r, g, b = to_rgb(colour)
+    while _contrast(r, g, b) < 4.5:
+        r, g, b = 0.98 * r, 0.98 * g, 0.98 * b
+    return to_hex((r, g, b))
+
+
+def _contrast(*rgb: float) -> float:
+    """Of a colour with white, by the luminances of WCAG 2.2."""
+    linear = [c / 12.92 if c <= 0.04045 else ((c + 0.055) / 1.055) ** 2.4 for c in rgb]
+    return 1.05 / (0.2126 * linear[0] + 0.7152 * linear[1] + 0.0722 * linear[2] + 0.05)
 
 
 def use_style() -> None:
@@ -263,8 +286,13 @@ class Player:
         alt: What is to be seen, in words.
         extent: Points from ``-extent`` to ``extent`` are shown, in both directions.
         choice: The name of what the labels are values of.
-        colours: Of the series' points.
+        colours: Of the series' points, in turn.
         clock: What the times count, for instance ``"step"``.
+        under: What points move over, as a density: numbers in [0, 1], shape ``(height, width)``,
+            the top row first, over the whole of what is shown.
+        trail: The number of frames for which a point's path stays in view.
+
+    If all labels are numbers, they are chosen by a slider.
 
     Raises:
         ValueError: if the frames and times are not of one number.
@@ -281,6 +309,8 @@ class Player:
         choice: str = "process",
         colours: tuple[str, ...] = (ORANGE, BLUE, GREEN),
         clock: str = "t",
+        under: Tensor | None = None,
+        trail: int = 0,
     ):
         if not isinstance(times, Tensor) or times.is_complex() or times.is_meta:
             raise TypeError(f"times must be a tensor of numbers, got {times!r}")
@@ -290,17 +320,19 @@ class Player:
             require_shape(f"series[{label!r}]", frames, len(times), "n", "2 or width")
         self.series, self.times, self.caption, self.alt = series, times, caption, alt
         self.extent, self.choice, self.colours, self.clock = extent, choice, colours, clock
+        if under is not None:
+            require_tensor("under", under)
+            require_shape("under", under, "height", "width")
+        self.under, self.trail = under, trail
 
     def _is_points(self, frames: Tensor) -> bool:
         return frames.shape[2] == 2
 
     def _bytes(self, frames: Tensor) -> str:
         """Frames in 8 bits a number, as text."""
-        if self._is_points(frames):
-            scaled = (frames / self.extent).clamp(-1, 1) * 127 + 128
-        else:
-            scaled = frames.clamp(0, 1) * 255
-        return base64.b64encode(scaled.round().to(torch.uint8).numpy().tobytes()).decode()
+        if not self._is_points(frames):
+            return _as_bytes(frames)
+        return _as_bytes(((frames / self.extent).clamp(-1, 1) * 127 + 128) / 255)
 
     def _repr_mimebundle_(self, include: Any = None, exclude: Any = None) -> dict[str, str]:
         picture = self._still()
@@ -312,11 +344,17 @@ class Player:
             "choice": self.choice,
             "series": [
                 {"label": label, "colour": colour, "frames": self._bytes(frames)}
-                for (label, frames), colour in zip(self.series.items(), self.colours)
+                for (label, frames), colour in zip(
+                    self.series.items(), itertools.cycle(self.colours)
+                )
             ],
         }
         if self.clock != "t":
             data["clock"] = self.clock
+        if self.under is not None:
+            data["under"] = {"shape": list(self.under.shape), "frames": _as_bytes(self.under)}
+        if self.trail:
+            data["trail"] = self.trail
         page = (
             f'<figure class="player" data-player="{html.escape(json.dumps(data))}">'
             f'<img src="data:image/png;base64,{picture}" alt="{html.escape(self.alt)}">'
@@ -335,6 +373,9 @@ class Player:
         for ax, i in zip(axes, torch.linspace(0, len(frames) - 1, n_frames).round().int().tolist()):
             if self._is_points(frames):
                 x, y = frames[i].T.numpy()
+                if self.under is not None:
+                    box = (-self.extent, self.extent, -self.extent, self.extent)
+                    ax.imshow(self.under.numpy(), cmap=FADE, alpha=0.6, extent=box, origin="upper")
                 ax.plot(x, y, ".", markersize=1.2, markeredgewidth=0, color=self.colours[0])
                 ax.set(xlim=(-self.extent, self.extent), ylim=(-self.extent, self.extent))
             else:
@@ -349,6 +390,12 @@ class Player:
         with Image.open(drawn) as picture:
             _lighter(picture).save(file, "PNG", optimize=True)
         return base64.b64encode(file.getvalue()).decode()
+
+
+def _as_bytes(numbers: Tensor) -> str:
+    """Numbers in [0, 1] in 8 bits each, as text."""
+    levels = (numbers.clamp(0, 1) * 255).round().to(torch.uint8)
+    return base64.b64encode(levels.contiguous().numpy().tobytes()).decode()
 
 
 guard(__name__, times=None)

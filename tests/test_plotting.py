@@ -14,10 +14,25 @@ import pytest
 import torch
 from markdown_it import MarkdownIt
 from matplotlib import pyplot as plt
+from matplotlib.colors import to_rgb
 from torch.testing import assert_close
 
 from sdelib._checks import require, require_type
-from sdelib.plotting import Player, density_over_time, histogram, show_source, table
+from sdelib.plotting import (
+    BLUE,
+    GREEN,
+    GREY,
+    ORANGE,
+    PURPLE,
+    RED,
+    Player,
+    density_over_time,
+    histogram,
+    ink,
+    show_source,
+    table,
+    use_style,
+)
 from sdelib.sde import VPSDE
 from sdelib.steps import ancestral
 
@@ -281,3 +296,47 @@ def test_a_film_says_what_its_times_count():
     points, steps = torch.zeros(2, 5, 2), torch.tensor([0, 300])
     page = Player({"a": points}, steps, "words", "points", clock="step")._repr_mimebundle_()
     assert film(page["text/html"])[0]["clock"] == "step"
+
+
+@pytest.mark.parametrize(
+    "colour", [BLUE, ORANGE, GREEN, RED, PURPLE, GREY, "white", "#777777", "k"]
+)
+def test_ink_is_read_on_white_and_no_darker_than_it_must_be(colour):
+    def contrast(colour):  # https://www.w3.org/TR/WCAG22/#dfn-contrast-ratio
+        r, g, b = (
+            c / 12.92 if c <= 0.04045 else ((c + 0.055) / 1.055) ** 2.4 for c in to_rgb(colour)
+        )
+        return 1.05 / (0.2126 * r + 0.7152 * g + 0.0722 * b + 0.05)
+
+    if contrast(colour) >= 4.5:
+        assert to_rgb(ink(colour)) == pytest.approx(to_rgb(colour))
+    else:
+        assert 4.4 < contrast(ink(colour)) < 4.75
+    with pytest.raises(ValueError, match="^colour must be a colour of matplotlib's, got 'rust'"):
+        ink("rust")
+
+
+def test_the_style_writes_in_an_ink():
+    with plt.rc_context():
+        use_style()
+        for what in ("text.color", "axes.labelcolor", "axes.titlecolor", "xtick.color"):
+            assert to_rgb(ink(plt.rcParams[what])) == pytest.approx(to_rgb(plt.rcParams[what]))
+
+
+def test_a_film_over_a_density_holds_it_from_the_top_row_on():
+    points, under = torch.zeros(2, 5, 2), torch.tensor([[0.0, 1.0], [0.5, 0.2]])
+    film_of = Player(
+        {"0": points, "1": points},
+        torch.zeros(2),
+        "words",
+        "points",
+        colours=(GREEN,),
+        under=under,
+        trail=7,
+    )
+    data, _ = film(film_of._repr_mimebundle_()["text/html"])
+    assert [series["colour"] for series in data["series"]] == [GREEN, GREEN]
+    assert data["trail"] == 7 and data["under"]["shape"] == [2, 2]
+    assert [*base64.b64decode(data["under"]["frames"])] == [0, 255, 128, 51]
+    with pytest.raises(ValueError, match="^under must be of shape"):
+        Player({"a": points}, torch.zeros(2), "words", "points", under=torch.zeros(3))

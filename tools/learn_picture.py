@@ -25,7 +25,7 @@ def main() -> None:
     panels = ("x: five thousand data", names["x"]), ("y: five thousand samples", names["y"])
     for ax, (title, points), colour in zip(axes, panels, ("#3b82c4", "#e07b39")):
         ax.plot(*points.cpu().T, ".", markersize=1.5, markeredgewidth=0, color=colour)
-        ax.set_title(title, fontsize=10, color="#808080")
+        ax.set_title(title, fontsize=10, color="#757575")
         ax.set_aspect("equal")
         ax.axis("off")
     fig.savefig(PICTURE, dpi=200, transparent=True)

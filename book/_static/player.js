@@ -23,9 +23,7 @@
     const [count, rows, columns] = film.shape;
     const pace = Math.max(FRAME, FILM / count);
     const points = film.kind === 'points';
-    film.series.forEach((s) => {
-      s.bytes = decoded(s.frames);
-    });
+    for (const part of [...film.series, film.under]) if (part) part.bytes = decoded(part.frames);
     let chosen = 0,
       timer = 0,
       seen = false,
@@ -36,6 +34,7 @@
     canvas.setAttribute('role', 'img');
     canvas.setAttribute('aria-label', picture.alt);
     const ink = canvas.getContext('2d');
+    const ground = film.under && shaded(film.under);
     const play = control('button', { type: 'button' });
     const slider = control('input', { type: 'range', min: 0, max: count - 1, value: still.matches ? count - 1 : 0 });
     const clock = control('label', {}, film.clock ? `${film.clock} ` : 'time ');
@@ -43,22 +42,56 @@
     const bar = control('div', { className: 'player-bar' });
     bar.append(play, clock);
 
-    const name = `player-${Math.random().toString(36).slice(2)}`;
+    function choose(i) {
+      chosen = i;
+      draw();
+    }
     if (film.series.length > 1) {
+      const numbers = film.series.every((s) => s.label !== '' && Number.isFinite(Number(s.label)));
+      bar.append(numbers ? scale() : group());
+    }
+
+    function scale() {
+      // of numbers a second slider
+      const label = control('label', {}, `${film.choice} `);
+      const input = control('input', { type: 'range', min: 0, max: film.series.length - 1, value: 0 });
+      const value = control('output', {}, film.series[0].label);
+      input.setAttribute('aria-valuetext', film.series[0].label);
+      input.addEventListener('input', () => {
+        value.textContent = film.series[+input.value].label;
+        input.setAttribute('aria-valuetext', value.textContent);
+        choose(+input.value);
+      });
+      label.append(input, value);
+      return label;
+    }
+    function group() {
+      const name = `player-${Math.random().toString(36).slice(2)}`;
       const group = control('span', {});
       group.setAttribute('role', 'radiogroup');
       group.setAttribute('aria-label', film.choice);
       film.series.forEach((s, i) => {
         const radio = control('input', { type: 'radio', name, checked: i === 0 });
-        radio.addEventListener('change', () => {
-          chosen = i;
-          draw();
-        });
+        radio.addEventListener('change', () => choose(i));
         const label = control('label', {});
         label.append(radio, ` ${s.label}`);
         group.append(label);
       });
-      bar.append(group);
+      return group;
+    }
+    function shaded({ shape, bytes }) {
+      // a density, blue on the page's own ground, drawn once
+      const [height, width] = shape;
+      const shade = control('canvas', { width: canvas.width, height: canvas.height });
+      const ink = shade.getContext('2d');
+      const [w, h] = [canvas.width / width, canvas.height / height];
+      for (let r = 0; r < height; r++)
+        for (let c = 0; c < width; c++) {
+          ink.fillStyle = `rgba(59, 130, 196, ${(0.6 * bytes[r * width + c]) / 255})`;
+          const [left, top] = [Math.round(c * w), Math.round(r * h)];
+          ink.fillRect(left, top, Math.round((c + 1) * w) - left, Math.round((r + 1) * h) - top);
+        }
+      return shade;
     }
 
     function draw() {
@@ -67,17 +100,21 @@
         size = canvas.width;
       ink.clearRect(0, 0, size, canvas.height);
       if (points) {
-        ink.fillStyle = colour;
+        if (ground) ink.drawImage(ground, 0, 0);
+        const place = (f, i) => {
+          const at = (f * rows + i) * 2;
+          return [1 + (bytes[at] - 128) / 127, 1 - (bytes[at + 1] - 128) / 127].map((k) => (k * size) / 2);
+        };
+        ink.fillStyle = ink.strokeStyle = colour;
         for (let i = 0; i < rows; i++) {
-          const at = (frame * rows + i) * 2;
+          const first = Math.max(0, frame - (film.trail ?? 0));
+          ink.globalAlpha = 0.5;
           ink.beginPath();
-          ink.arc(
-            size / 2 + (((bytes[at] - 128) / 127) * size) / 2,
-            size / 2 - (((bytes[at + 1] - 128) / 127) * size) / 2,
-            3,
-            0,
-            7,
-          );
+          for (let f = first; f <= frame; f++) ink.lineTo(...place(f, i));
+          ink.stroke();
+          ink.globalAlpha = 1;
+          ink.beginPath();
+          ink.arc(...place(frame, i), film.trail ? 5 : 3, 0, 7);
           ink.fill();
         }
       } else {
