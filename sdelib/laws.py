@@ -102,10 +102,15 @@ class Law(NamedTuple):
         The nodes must be so fine that mass over :attr:`spacing` is a density, as :func:`tabulate`
         and :func:`spread` lay them; then its error is of fourth order in the spacing. On nodes that
         a deterministic step has carried along, it is of second order.
+
+        Raises:
+            ValueError: if nodes are equal, as those of a point.
         """
         require_shape("x", x, "m", 1)
         some = self.weights > 0
         nodes, density = self.x[some, 0], (self.weights / self.spacing)[some].log()
+        rising = bool((nodes.diff() > 0).all())
+        require(rising, "law.x", "equal ones", "different nodes: a point has no density")
         at, nodes, density = (v.double().cpu().numpy() for v in (x[:, 0], nodes, density))
         spline = scipy.interpolate.CubicSpline(nodes, density, extrapolate=False)
         inside = torch.as_tensor(spline(at)).to(x)

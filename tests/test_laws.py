@@ -585,3 +585,11 @@ def test_a_density_may_be_0_in_places():
     law = tabulate(log_prob, torch.tensor(2.0), 4001)
     assert (law.x[:, 0] @ law.weights).item() == pytest.approx(0.5, abs=1e-3)  # a spacing
     assert law.weights[0] == law.weights[-1] == 0
+
+
+def test_a_point_has_no_density():
+    point = Law(torch.full((3, 1), 1.5), torch.full((3,), 1 / 3))
+    with pytest.raises(
+        ValueError, match=r"^law\.x must be different nodes: a point has no density"
+    ):
+        point.log_prob(torch.ones(2, 1))

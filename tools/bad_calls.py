@@ -808,6 +808,7 @@ CALLS: dict[str, Callable[[], tuple[Callable, dict[str, Any]]]] = {
     "plotting.show_source": lambda: call(
         lambda objects: plotting.show_source(*listed(objects)), objects=(steps.ddim,)
     ),
+    "plotting.ink": lambda: call(plotting.ink, colour="#e07b39"),
     "plotting.table": lambda: call(
         plotting.table, head=["name", "value"], rows=[["one", 1.0], ["two", 2.0]], digits=".3f"
     ),
@@ -985,7 +986,8 @@ def sequences(good: Any) -> list[tuple[str, st.SearchStrategy]]:
             ("shape: one", st.just(kind(members[:1]))),
         ]
     else:
-        odd = st.sampled_from([None, 0.5, "a", sde.VPSDE, torch.ones(1)])
+        others = [None, 0.5, "a", sde.VPSDE, torch.ones(1)]
+        odd = st.sampled_from([other for other in others if type(other) is not type(members[0])])
         kinds += [("type: members", odd.map(lambda member: kind([*members, member])))]
         if isinstance(members[0], sde.Instant):
             kinds += [("value: other order", st.just(members[::-1]))]
@@ -1142,6 +1144,7 @@ ALLOWED = {
         "learned.learn(labels): label: *",
     ],
     "a weight or a gain may be one number": ["*(weight): returns: *", "*(gain): returns: *"],
+    "a point is a law": ["laws.*(law): value: equal nodes", "laws.*(start): value: equal nodes"],
     "documented": [
         "samplers.edm(rho): value: infinite",
         "samplers.adams(reach): value: infinite",

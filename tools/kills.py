@@ -18,6 +18,7 @@ from collections.abc import Callable
 from datetime import date
 from pathlib import Path
 
+os.environ["OMP_NUM_THREADS"] = "1"  # a fork of a process with more threads may wait for ever
 ROOT = Path(__file__).resolve().parents[1]
 sys.path[:0] = [str(ROOT), str(ROOT / "tests")]
 RESULTS = ROOT / "tests" / "kills.md"
