@@ -279,7 +279,6 @@ def bits_per_dimension(log_prob: Tensor, dim: int, width: float) -> Tensor:
         width: Distance between levels in the units of the states, positive: 2 / 256 for 8-bit
             images on [-1, 1].
     """
-    require_tensor("log_prob", log_prob)
     require(dim >= 1, "dim", dim, "at least 1")
     require(0 < width < math.inf, "width", width, "positive and finite")
     return -log_prob / (dim * math.log(2)) - math.log2(width)

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from ._checks import as_integers, require, require_shape, require_tensor, values_can_be_read
+from ._checks import as_integers, require, require_shape, values_can_be_read
 from ._guard import guard
 from .sde import like
 
@@ -313,13 +313,11 @@ def label_indices(label: Any, n_labels: int, x: Tensor) -> Tensor:
 
 def _times(t: Tensor, x: Tensor) -> Tensor:
     """Times for the states ``x``, of their dtype, shape ``(1,)`` or ``(B,)``."""
-    require_tensor("t", t)
     return like(t, x).reshape(-1)
 
 
 def _require_input(x: Tensor, weight: Tensor, *event: int | str, name: str = "x") -> None:
     """Refuse, by name, states that the layers could not take."""
-    require_tensor(name, x)
     require_shape(name, x, "B", *event)
     require(x.shape[1:].numel() > 0, name, "states without entries", "of at least one")
     if x.dtype != weight.dtype and not torch.is_autocast_enabled(x.device.type):

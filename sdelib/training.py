@@ -195,10 +195,7 @@ def expected(
     errors = error(score, sde, x0, t, z)
     require_like("error(score, sde, x0, t, z)", errors, t)
     if weight is not None:  # the errors carry the weight sigma^2 already
-        wanted = torch.as_tensor(weight(t)).to(t)
-        if wanted.ndim:
-            require_like("weight(t)", wanted, t)
-        errors = wanted / sde.sigma(t) ** 2 * errors
+        errors = weight(t).to(t) / sde.sigma(t) ** 2 * errors
     return errors.mean()
 
 

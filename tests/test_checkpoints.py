@@ -1,5 +1,6 @@
 """An interrupted run ends as an uninterrupted one, and its file is whole at every moment."""
 
+import copy
 import functools
 import math
 import os
@@ -10,6 +11,7 @@ import subprocess
 import sys
 import threading
 import time
+import warnings
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -217,6 +219,95 @@ def test_a_rate_now_given_is_used(path):
     assert train(1.0, 2) == -2 and train(10.0, 3) == -12
 
 
+def test_a_resumed_run_warns_of_nothing_and_its_bar_begins_where_it_was(path, capsys):
+    def train(n_steps):
+        net = nn.ParameterList([torch.zeros(())])
+        optimizer = torch.optim.SGD(net.parameters(), lr=1.0)
+        schedule = falling(optimizer, n_steps)
+        fit(net, lambda net: net[0], n_steps, optimizer, schedule, 0, True, Checkpoint(path))
+
+    train(4)
+    capsys.readouterr()
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        train(8)
+    shown = capsys.readouterr().err
+    assert "4/8" in shown.split("\r")[1] and "8/8" in shown.split("\r")[-1]
+
+
+def test_a_chain_of_schedules_goes_on(path):
+    def train(stop=None):
+        net, calls = nn.ParameterList([torch.zeros(())]), []
+        optimizer = torch.optim.SGD(net.parameters(), lr=1.0)
+        parts = [lr_scheduler.ExponentialLR(optimizer, 0.5), falling(optimizer, 4)[0]]
+
+        def loss(net):
+            calls.append(None)
+            if len(calls) == stop:
+                raise KeyboardInterrupt
+            return net[0]
+
+        schedule, file = lr_scheduler.ChainedScheduler(parts), Checkpoint(path, 1)
+        fit(net, loss, 4, optimizer, schedule, 0, False, file)
+        return net[0].item()
+
+    with pytest.raises(KeyboardInterrupt):
+        train(3)
+    assert train() == -(1 + 3 / 8 + 2 / 16 + 1 / 32)
+
+
+def test_sources_that_have_been_drawn_from_are_brought_back(path):
+    # as in a notebook, where the generator and the cube are made in another cell than `fit` is
+    generator, cube = torch.Generator().manual_seed(1), SobolEngine(2, scramble=True, seed=2)
+
+    def train(stop=None):
+        torch.manual_seed(0)
+        net, calls = Net(), []
+
+        def loss(net):
+            calls.append(None)
+            if len(calls) == stop:
+                raise KeyboardInterrupt
+            x = torch.randn(4, 2, generator=generator) + cube.draw(4)
+            return (net(x) - x.sin()).square().mean()
+
+        fit(net, loss, 12, progress=False, checkpoint=Checkpoint(path, 5, (generator, cube)))
+        return [*net.state_dict().values()]
+
+    begin = generator.get_state()
+    whole = train()
+    path.unlink()
+    generator.set_state(begin)
+    cube.reset()
+    for stop in (3, 8):
+        with pytest.raises(KeyboardInterrupt):
+            train(stop)
+    assert same(train(), whole)
+
+
+def test_the_stream_of_the_gpu_is_kept_where_there_is_one(path, monkeypatch):
+    # a stand-in for a GPU, with a stream of one byte
+    states, there = [torch.tensor([3], dtype=torch.uint8)], [True]
+    monkeypatch.setattr(torch.cuda, "is_initialized", lambda: there[0])
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: there[0])
+    monkeypatch.setattr(torch.cuda, "get_rng_state", lambda: states[0])
+    monkeypatch.setattr(torch.cuda, "set_rng_state", states.append)
+    net = Net()
+    with_gpu, without = Checkpoint(path), Checkpoint(path.with_name("without"))
+
+    def begin(checkpoint, has):
+        there[0] = has
+        checkpoint.begin(training.Run(copy.deepcopy(net), [], [], 0.0, None), 1)
+
+    begin(with_gpu, True)  # writes the first state
+    begin(without, False)
+    begin(with_gpu, False)
+    begin(without, True)
+    assert len(states) == 1
+    begin(with_gpu, True)
+    assert len(states) == 2 and torch.equal(*states)
+
+
 # Whose file it is
 
 
@@ -259,6 +350,7 @@ def test_the_same_settings_are_accepted(path):
     settings = {"rate": math.nan, "widths": (8, 16), "double": False, "of": {"a": None}}
     first, second = (run(path, settings=settings) for _ in range(2))
     assert same(first, second)
+    assert same(run(path, settings=[*settings.items()][::-1]), first)  # in whatever order
 
 
 def test_a_schedule_that_has_made_steps_is_refused(path):
@@ -311,6 +403,31 @@ def test_the_same_run_is_written_byte_for_byte(tmp_path):
     for name in ("one", "two"):
         run(tmp_path / name)
     assert (tmp_path / "one").read_bytes() == (tmp_path / "two").read_bytes()
+
+
+def test_the_file_is_written_at_the_start_now_and_then_and_at_the_end(path, monkeypatch):
+    written = []
+    monkeypatch.setattr(Checkpoint, "write", lambda self, run: written.append(len(run.history)))
+    run(path, every=7, n_steps=20)
+    assert written == [0, 7, 14, 20]
+    assert Checkpoint(path).every == 1000
+    written.clear()
+    run(path, every=1, n_steps=2)
+    assert written == [0, 1, 2]
+
+
+def test_weights_of_another_memory_format_are_kept(path):
+    net = nn.Conv2d(2, 2, 2).to(memory_format=torch.channels_last)
+    loss = lambda net: net(torch.ones(1, 2, 2, 2)).sum()
+    fit(net, loss, 1, progress=False, checkpoint=Checkpoint(path))
+    assert torch.equal(safetensors.torch.load_file(path)["weight"], net.weight)
+
+
+def test_a_checkpoint_shows_what_it_was_given(path):
+    shown = f"Checkpoint(path={path!r}, every=1000, sources=[], settings={{}})"
+    assert repr(Checkpoint(path)) == shown
+    with pytest.raises(TypeError):
+        Checkpoint(path, 1, (), {}, path)
 
 
 def test_a_loss_that_stops_being_finite_spares_the_last_good_file(path):
@@ -417,6 +534,11 @@ def never(net):
         ),
         (
             TypeError,
+            "settings must be JSON .*not supported between",
+            lambda p: Checkpoint(p, settings={"a": 3, 1: 2}),
+        ),
+        (
+            TypeError,
             "settings must be a dictionary, got list",
             lambda p: Checkpoint(p, settings=[3]),
         ),
@@ -441,6 +563,20 @@ def test_tensors_that_cannot_be_kept_are_named_before_the_first_step(buffer, mes
     with pytest.raises(TypeError, match=message):
         fit(net, never, 5, progress=False, checkpoint=Checkpoint(path))
     assert not list(path.parent.iterdir())
+
+
+def test_a_state_that_is_no_tensor_is_named_before_the_first_step(path):
+    class Odd(Net):
+        def get_extra_state(self):
+            return {"a": 1}
+
+        def set_extra_state(self, state):
+            pass
+
+    with pytest.raises(
+        TypeError, match="_extra_state must be a dense tensor .* got <class 'dict'>"
+    ):
+        fit(Odd(), never, 5, progress=False, checkpoint=Checkpoint(path))
 
 
 @pytest.mark.skipif(os.name == "nt" or os.geteuid() == 0, reason="root may write everywhere")
@@ -523,6 +659,13 @@ def test_a_write_takes_time_in_proportion_to_the_history(path):
 
     (short, small), (long, large) = seconds(10_000), seconds(100_000)
     assert long < 40 * short and abs(large - small - 90_000 * 8) < 64  # the header is padded
+
+
+def test_the_bytes_are_on_disk_before_the_file_has_its_name(path, monkeypatch):
+    seen = []
+    monkeypatch.setattr(os, "fsync", lambda f: seen.append((os.fstat(f).st_size, path.exists())))
+    training._replace(path, b"few bytes")
+    assert seen == [(9, False)]
 
 
 def test_what_killed_writings_left_is_removed_when_it_is_old(path):

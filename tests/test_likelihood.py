@@ -2,6 +2,7 @@
 variances.
 """
 
+import inspect
 import itertools
 import math
 
@@ -301,6 +302,34 @@ def test_each_tolerance_arrives_where_it_belongs(sde, target):
     assert not torch.equal(value, log_likelihood(score, sde, x, t_min, **other))
 
 
+def test_tolerances_and_the_least_time_are_1e_5_by_default(target):
+    x, score, e = target.sample(5), exact_score(SDE, target), 1e-5
+    for carry in (encode, decode):
+        assert torch.equal(carry(score, SDE, x), carry(score, SDE, x, e, e, e))
+    value = log_likelihood(score, SDE, x, e, SDE.prior_log_prob, exact_divergence, e, e)
+    assert torch.equal(log_likelihood(score, SDE, x), value)
+    ends = (score, SDE, x, 0.1, 0.9)
+    moved, integral, calls = solve_flow(*ends, exact_divergence, e, e)
+    default = solve_flow(*ends)
+    assert torch.equal(default[0], moved) and torch.equal(default[1], integral)
+    assert default[2] == calls
+
+
+def test_a_path_may_start_and_end_at_the_ends_of_time():
+    x = torch.ones(2, 1)
+    assert encode(SCORE, SDE, x, 0.0).isfinite().all()
+    for carry in (encode, decode):
+        assert torch.equal(carry(SCORE, SDE, x, 1.0), x)
+
+
+def test_neither_the_default_device_nor_the_default_dtype_matters():
+    x = torch.randn(3, 2, dtype=torch.float32)
+    with torch.device("meta"):
+        signs, (_, div) = rademacher(x), exact_divergence(lambda x: x**2, x)
+    assert_close(div, 2 * x.sum(1))
+    assert signs.device == x.device and torch.equal(signs.abs(), torch.ones_like(x))
+
+
 def test_relative_and_absolute_tolerance_are_each_kept():
     # y' = y: the step's length follows rtol for large y, atol for small y
     def calls(y, rtol, atol):
@@ -364,6 +393,67 @@ def test_the_table_satisfies_the_order_conditions():
     assert abs(e @ c**4) > 1e-4  # the other formula is of order 4 only
 
 
+def solve(rate, y, start=0.0, end=1.0, rtol=1e-5, atol=1e-5):
+    """The solution and the times at which the rate was asked for."""
+    times = []
+    y = _dormand_prince(lambda t, y: times.append(t) or rate(t, y), y, start, end, rtol, atol)
+    return y, times
+
+
+def test_steps_are_nine_tenths_of_the_longest_that_the_tolerance_allows():
+    # y' = t^4: the estimate sees nothing of lower powers, so its error is |e c^4| h^5 in every step
+    tol, zero = 1e-9, torch.zeros(1, 1)
+    y, times = solve(lambda t, y: torch.full_like(y, t**4), zero, rtol=1e-30, atol=tol)
+    assert_close(y, zero + 1 / 5)
+    longest = (tol / abs(sum(e * c**4 for e, c in zip(_ERROR, _TIMES)))) ** (1 / 5)
+    assert (len(times) - 1) % 6 == 0  # the last slope of a step is the first of the next
+    # the first steps are a guess, one too long and one too short, and the last is what is left
+    ends = times[6::6]
+    for before, after in itertools.pairwise(ends[2:-1]):
+        assert abs((after - before) / longest - 0.9) < 1e-6
+    assert len(ends) == 16 and ends[-1] == 1
+
+
+def test_the_first_step_grows_with_the_fifth_root_of_the_tolerance():
+    first = [solve(lambda t, y: y, torch.ones(1, 1), rtol=e, atol=e)[1][1] for e in (1e-5, 1e-10)]
+    assert_close(first[0] / first[1], 10.0, rtol=1e-12, atol=0)
+
+
+def test_an_error_is_relative_to_the_larger_end_of_its_step():
+    # the growth in a step is large, so that relative to its other end it would take 115 calls
+    _, times = solve(lambda t, y: 30 * y, torch.ones(1, 1), rtol=1e-2, atol=1e-9)
+    assert len(times) < 60  # as it is, 49
+
+
+def test_a_row_of_equal_entries_takes_the_steps_of_one():
+    rate = lambda t, y: y * math.cos(3 * t)
+    (one, times), (row, others) = (solve(rate, torch.ones(1, n)) for n in (1, 100))
+    assert_close(row, one.expand(1, 100))
+    assert_close(others, times)
+
+
+def test_a_step_ends_at_its_time_without_rounding():
+    # 0.33 + (0.87 - 0.33) is another number
+    _, times = solve(lambda t, y: 0 * y, torch.ones(1, 1), 0.33, 0.87)
+    assert len(times) == 7 and times[-2:] == [0.87, 0.87]
+
+
+def test_a_velocity_that_is_not_finite_is_named_with_its_time():
+    calls = []
+
+    def late(x, t):
+        calls.append(t)
+        return -x if t < 0.5 else x * math.nan
+
+    message = "no finite velocity or divergence of the flow at t = "
+    with pytest.raises(FloatingPointError, match=message + "0.5$"):
+        solve_flow(late, SDE, torch.ones(2, 1), 0.1, 0.9, max_calls=1000)
+    calls.clear()
+    with pytest.raises(FloatingPointError, match=message + "0.7$"):
+        solve_flow(late, SDE, torch.ones(2, 1), 0.7, 0.9)
+    assert len(calls) == 1  # no step is tried from there
+
+
 def test_both_directions_end_exactly_there_and_no_way_costs_nothing(target):
     sde, x, score = VPSDE(), target.sample(3), exact_score(VPSDE(), target)
     moved, integral, calls = solve_flow(score, sde, x, 0.3, 0.3)
@@ -388,6 +478,14 @@ def test_the_number_of_calls_is_limited(target):
     noise.eval()
     value = log_likelihood(score, sde, x, 1e-3, at(sde, target, 1.0).log_prob)
     assert_close(value, at(sde, target, 1e-3).log_prob(x), rtol=0, atol=1e-3)
+
+
+def test_the_least_and_the_default_number_of_calls():
+    x = torch.ones(2, 1)
+    assert torch.equal(solve_flow(SCORE, SDE, x, 0.5, 0.5, max_calls=1)[0], x)
+    with pytest.raises(RuntimeError, match="more than max_calls = 1 score calls"):
+        solve_flow(SCORE, SDE, x, 0.1, 1.0, max_calls=1)
+    assert inspect.signature(solve_flow).parameters["max_calls"].default == 10_000
 
 
 NETWORK = torch.nn.Linear(2, 2, dtype=torch.float64)
@@ -514,6 +612,73 @@ SCORE, SDE = exact_score(VPSDE(), normal(4.0)), VPSDE()
             ValueError,
             r"x must be of shape \(B, ",
         ),
+        (
+            lambda: solve_flow(SCORE, SDE, torch.ones(1, 1), 1.5, 1.0),
+            ValueError,
+            r"t0 must be in \[0, 1\], got 1.5",
+        ),
+        (
+            lambda: encode(SCORE, SDE, torch.ones(1, 1), -0.1),
+            ValueError,
+            r"t_min must be in \[0, 1\], got -0.1",
+        ),
+        (
+            lambda: decode(SCORE, SDE, torch.ones(1, 1), 1.5),
+            ValueError,
+            r"t_min must be in \[0, 1\], got 1.5",
+        ),
+        (
+            lambda: decode(SCORE, SDE, torch.full((1, 1), math.nan)),
+            ValueError,
+            "z must be finite everywhere",
+        ),
+        (
+            lambda: encode(SCORE, SDE, torch.ones(1, 1), rtol=math.inf),
+            ValueError,
+            "rtol must be positive and finite, got inf",
+        ),
+        (lambda: encode(SCORE, SDE, torch.ones(1, 1), atol=0), ValueError, "atol must be positive"),
+        (
+            lambda: solve_flow(SCORE, SDE, torch.ones(1, 1), 0, 1, max_calls=0),
+            ValueError,
+            "max_calls must be at least 1, got 0",
+        ),
+        (
+            lambda: solve_flow(
+                lambda x, t: -x, SDE, torch.ones(3, 2), 0, 1, lambda v, x: (v(x)[:, :1], x)
+            ),
+            ValueError,
+            r"divergence\(v, x\) must be of shape \(3, 2\), got shape \(3, 1\)",
+        ),
+        (
+            lambda: solve_flow(SCORE, SDE, torch.ones(3, 1), 0, 1, lambda v, x: (v(x), x)),
+            ValueError,
+            r"divergence\(v, x\) must be of shape \(3,\), got shape \(3, 1\)",
+        ),
+        (
+            lambda: solve_flow(
+                SCORE, SDE, torch.ones(3, 1), 0, 1, lambda v, x: (v(x), torch.arange(3))
+            ),
+            TypeError,
+            r"divergence\(v, x\) must be a floating-point tensor, got torch.int64",
+        ),
+        (
+            lambda: log_likelihood(
+                SCORE, SDE, torch.ones(3, 1), 0.5, lambda z: torch.arange(len(z))
+            ),
+            TypeError,
+            r"terminal\(z\) must be a floating-point tensor, got torch.int64",
+        ),
+        (
+            lambda: exact_divergence(lambda x: x[:, :1], torch.ones(3, 2)),
+            ValueError,
+            r"v\(x\) must be of shape \(3, 2\), got shape \(3, 1\)",
+        ),
+        (
+            lambda: exact_divergence(lambda x: x, torch.ones(3)),
+            ValueError,
+            r"x must be of shape \(B, \*event\), got shape \(3,\)",
+        ),
         (lambda: encode(SCORE, SDE, torch.ones(1, 1), rtol=0), ValueError, "rtol must be positive"),
         (
             lambda: decode(SCORE, SDE, torch.ones(1, 1), atol=math.inf),
@@ -572,6 +737,7 @@ def test_bits_do_not_depend_on_the_units():
         (0, 1.0, ValueError, "dim must be at least 1"),
         (1.5, 1.0, TypeError, "dim must be an integer, got float"),
         (1, 0.0, ValueError, "width must be positive"),
+        (1, math.inf, ValueError, "width must be positive and finite, got inf"),
     ],
 )
 def test_bits_of_nothing_are_refused(dim, width, error, message):

@@ -1,6 +1,7 @@
 """Networks: shapes, what they take and refuse, and that a state is judged on its own."""
 
 import math
+import warnings
 
 import numpy as np
 import pytest
@@ -8,7 +9,15 @@ import torch
 from torch import nn
 from torch.testing import assert_close
 
-from sdelib.networks import MLP, GaussianFourierFeatures, MatrixConv, ResidualBlock, UNet
+from sdelib.networks import (
+    MLP,
+    GaussianFourierFeatures,
+    Levels,
+    MatrixConv,
+    ResidualBlock,
+    UNet,
+    label_indices,
+)
 
 
 def test_fourier_features_are_sines_and_cosines_of_normal_frequencies():
@@ -268,13 +277,121 @@ def test_each_level_sees_farther():
         (lambda: ResidualBlock(0, 8, 1), "n_in must be a multiple of 8, got 0"),
         (lambda: ResidualBlock(8, 12, 1), "n_out must be a multiple of 8, got 12"),
         (lambda: ResidualBlock(8, 8, 0), "n_embedding must be at least 1, got 0"),
+        (lambda: UNet(n_embedding=-1), "n_embedding must be at least 1, got -1"),
         (lambda: UNet(n_embedding=0), "n_embedding must be at least 1, got 0"),
+        (lambda: Levels((8,), 4), "widths must be two or more positive multiples of 8, got"),
+        (
+            lambda: Levels((8, 8), 4)(torch.zeros(1, 8, 5, 8), torch.zeros(1, 4)),
+            "x must be of height and width that are multiples of 2, got shape",
+        ),
+        (
+            lambda: UNet(widths=(8, 8, 8, 8))(torch.zeros(1, 1, 12, 8), torch.zeros(())),
+            "x must be of height and width that are multiples of 8, got shape",
+        ),
+        (
+            lambda: UNet(widths=(8, 8))(torch.zeros(1, 1, 0, 8), torch.zeros(())),
+            "x must be of at least one, got states without entries",
+        ),
+        (
+            lambda: GaussianFourierFeatures(4)(torch.zeros(2, 1)),
+            r"x must be of shape \(B,\), got shape \(2, 1\)",
+        ),
+        (
+            lambda: MLP(2)(torch.zeros(3, 1), torch.zeros(())),
+            r"x must be of shape \(B, 2\), got shape \(3, 1\)",
+        ),
+        (
+            lambda: MatrixConv(3, 1)(torch.zeros(2, 1, 8, 8)),
+            r"x must be of shape \(B, 3, H, W\), got shape \(2, 1, 8, 8\)",
+        ),
+        (
+            lambda: ResidualBlock(8, 8, 4)(torch.zeros(2, 1, 8, 8), torch.zeros(2, 4)),
+            r"x must be of shape \(B, 8, H, W\), got shape \(2, 1, 8, 8\)",
+        ),
+        (
+            lambda: ResidualBlock(8, 8, 4)(torch.zeros(2, 8, 4, 4), torch.zeros(2, 3)),
+            r"embedding must be of shape \(B, 4\), got shape \(2, 3\)",
+        ),
+        (
+            lambda: ResidualBlock(8, 8, 4)(torch.zeros(2, 8, 4, 4), torch.zeros(1, 4)),
+            r"embedding must be of shape \(2, 4\), got shape \(1, 4\)",
+        ),
+        (
+            lambda: label_indices(1, 3, torch.tensor(0.0)),
+            r"x must be of shape \(B, \*event\), got a scalar",
+        ),
         (lambda: UNet(widths=(0, 8)), "widths must be two or more positive multiples of 8, got"),
     ],
 )
 def test_bad_values_are_named(call, message):
     with pytest.raises(ValueError, match=message):
         call()
+
+
+def test_what_is_no_number_and_embeddings_of_another_precision_are_named():
+    with pytest.raises(TypeError, match="dim must be an integer, got str"):
+        MLP("2")
+    block, x = ResidualBlock(8, 8, 4), torch.zeros(2, 8, 4, 4)
+    with pytest.raises(TypeError, match=r"^embedding must be of torch.float64 like the network's"):
+        block(x, torch.zeros(2, 4, dtype=torch.float32))
+
+
+@pytest.mark.parametrize(
+    "default, spelt_out",
+    [
+        (lambda: GaussianFourierFeatures(4), lambda: GaussianFourierFeatures(4, 1.0, None)),
+        (lambda: MLP(2), lambda: MLP(2, 64, 3, 8, 1.0, 0, 1.5, 0)),
+        (lambda: MLP(2, n_waves=4), lambda: MLP(2, n_waves=4, wave_scale=1.5)),
+        (lambda: UNet(), lambda: UNet(1, 0, (32, 64), 0, 128, 4.0, 64)),
+    ],
+)
+def test_defaults_are_as_documented(default, spelt_out):
+    """The same weights from the same seed."""
+    weights = []
+    for make in (default, spelt_out):
+        torch.manual_seed(0)
+        weights.append(make().state_dict())
+    assert list(weights[0]) == list(weights[1])
+    assert all(torch.equal(w, weights[1][name]) for name, w in weights[0].items())
+
+
+def test_each_label_and_none_has_a_row_of_the_embedding():
+    for net, width in ((MLP(2, n_labels=3), 16), (UNet(widths=(8, 8), n_labels=3), 64)):
+        assert net.embed_label.weight.shape == (4, width)
+
+
+def test_one_label_is_enough():
+    net = alive(MLP(2, n_labels=1))
+    x, t = torch.randn(3, 2), torch.tensor(0.3)
+    assert not torch.equal(net(x, t, 0), net(x, t))
+    assert torch.equal(label_indices(1, 1, torch.zeros(3)), torch.tensor([1, 1, 1]))
+
+
+def test_a_unet_adds_the_embeddings_of_time_and_label():
+    net = alive(UNet(widths=(8, 8), n_labels=1))
+    x, t = torch.randn(2, 1, 4, 4), torch.tensor(0.3)
+    with torch.no_grad():
+        labelled = net(x, t, 0)
+        net.embed_time.bias += net.embed_label.weight[0]
+        net.embed_label.weight[1] = 0
+    assert_close(net(x, t), labelled)
+
+
+def test_a_unet_calls_torch_as_it_wants_to_be_called():
+    before = torch.is_warn_always_enabled()
+    torch.set_warn_always(True)  # else only once in a process
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("error")
+            UNet(widths=(8, 8))(torch.zeros(1, 1, 4, 4), torch.zeros(1))
+    finally:
+        torch.set_warn_always(before)
+
+
+def test_no_label_lies_where_the_states_do_whatever_the_default_device():
+    x = torch.zeros(2, 1)
+    with torch.device("meta"):
+        assert torch.equal(label_indices(None, 3, x), torch.full((2,), 3, device=x.device))
 
 
 def test_the_least_sizes_make_a_network():

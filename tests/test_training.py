@@ -280,6 +280,22 @@ def test_the_loss_repeats_with_its_generator(target, dtype, device, error):
     assert a.shape == () and a.dtype == dtype and a.device.type == device
 
 
+def test_the_expected_error_has_its_documented_defaults(target):
+    x0, sde = target.sample(5), VPSDE()
+    seeded = lambda: torch.Generator().manual_seed(5)
+    loss = partial(expected, dsm_error, exact_score(sde, target), sde, x0)
+    documented = loss(None, 1e-3, seeded(), independent)
+    assert loss(generator=seeded()) == documented
+    assert expected(dsm_error, ZERO, sde, x0[:1]).shape == ()  # one datum is a batch
+
+
+def test_a_weight_may_be_a_number():
+    seeded = lambda: torch.Generator().manual_seed(5)
+    one, half = (draw(weight=lambda t, c=c: c, generator=seeded()) for c in (1, 0.5))
+    assert_close(one, draw(weight=torch.ones_like, generator=seeded()))
+    assert_close(half, one / 2)
+
+
 # The draws
 
 
@@ -300,9 +316,22 @@ def test_low_discrepancy_times_stay_below_1(dtype, monkeypatch):
     almost = 1 - torch.finfo(dtype).eps / 2  # the largest number that torch.rand can return
     monkeypatch.setattr(torch, "rand", lambda *size, **how: torch.full(size, almost, dtype=dtype))
     u = low_discrepancy(torch.zeros(70_000, 1, dtype=dtype))
-    assert u.dtype == dtype and u.max() < 1 and u.min() >= 0
+    assert u.dtype == dtype and u.max() == almost and u.min() >= 0
     # each number is at the end of its slice, and rounded
     assert abs(u.double().mean() - 0.5) < 0.5 / 70_000 + torch.finfo(dtype).eps
+
+
+def test_the_low_discrepancy_time_of_a_single_datum_is_uniform():
+    u = torch.cat([low_discrepancy(torch.zeros(1, 1)) for _ in range(200)])
+    assert abs(u.mean() - 0.5) < 6 / math.sqrt(12 * 200)
+
+
+@pytest.mark.parametrize("times", [independent, low_discrepancy])
+def test_times_are_drawn_where_the_data_lie_and_in_their_dtype(times):
+    x0 = torch.zeros(4, 1, dtype=torch.float32)
+    with torch.device("meta"):
+        u = times(x0)
+    assert u.device == x0.device and u.dtype == x0.dtype
 
 
 def test_quasi_random_draws_are_those_of_the_cube():
@@ -314,6 +343,7 @@ def test_quasi_random_draws_are_those_of_the_cube():
     # 4096 points of a (0, 12, 1)-net: each of ten slices holds its share up to one point
     assert (i.bincount(minlength=10) - 409.6).abs().max() < 1
     assert quasi_random(SobolEngine(2), 10, 5)[2].shape == (5, 0)
+    assert quasi_random(SobolEngine(2), 1, 1)[0] == 0  # one draw from one datum
 
 
 def test_quasi_random_draws_are_finite_at_the_corners_of_the_cube(monkeypatch):
@@ -338,6 +368,25 @@ def test_log_normal_times_have_their_quantiles(sde):
     assert ends[0] == 0.01 and ends[1].isfinite()
 
 
+def test_log_normal_times_have_their_documented_defaults():
+    u = torch.tensor([0.0, 0.3, 0.8])
+    documented = log_normal_times(VPSDE(), u, -0.9, 1.2, 1e-3)
+    assert torch.equal(log_normal_times(VPSDE(), u), documented) and documented[0] == 1e-3
+
+
+def test_log_normal_times_at_0_and_1_are_those_at_a_millionth_from_there():
+    t = log_normal_times(VPSDE(), torch.tensor([0.0, 1.0]), spread=0.5, t_min=1e-9)
+    ratio = VPSDE().sigma(t) / VPSDE().alpha(t)
+    # beyond, a normal number would soon be infinite
+    z = torch.special.ndtri(torch.tensor([1e-6, 1 - 1e-6]))
+    assert_close(ratio, (-0.9 + 0.5 * z).exp(), rtol=1e-6, atol=0)
+
+
+def test_log_normal_times_of_half_precision_are_single():
+    t = log_normal_times(VPSDE(), torch.tensor([0.3, 0.5], dtype=torch.float16))
+    assert t.dtype == torch.float32
+
+
 def test_the_edm_weight_makes_the_error_that_of_the_denoised_datum(sde):
     # Karras et al. 2022: weight (r^2 + v) / (r^2 v) on |D - x0|^2, r = sigma / alpha; here times v.
     # Even over noise levels: for Gaussian data of variance v its minimum is v d, at every time
@@ -353,6 +402,13 @@ def test_the_edm_weight_makes_the_error_that_of_the_denoised_datum(sde):
     x0, z = (a.expand(3, *a.shape) for a in (torch.tensor([v**0.5, 0.0]), torch.tensor([0.0, 1])))
     mean = dsm_error(gaussian, sde, x0, t, 0 * z) + dsm_error(gaussian, sde, 0 * x0, t, z)
     assert_close(edm_weight(sde, t, v) * mean, torch.full((3,), v))  # E over one coordinate of each
+
+
+def test_the_edm_weight_is_for_data_of_unit_variance_by_default(sde):
+    t = torch.tensor([0.05, 0.3, 0.8])
+    assert torch.equal(edm_weight(sde, t), edm_weight(sde, t, 1.0))
+    variances = torch.tensor([0.5, 1.0, 2.0])  # of three data
+    assert_close(edm_weight(sde, t, variances) - edm_weight(sde, t), variances - 1)
 
 
 # The loop
@@ -439,9 +495,53 @@ def test_muon_has_the_hidden_matrices_and_adam_the_rest():
     ]
 
 
+def test_muon_and_adam_have_their_documented_defaults():
+    def settings(*rates):
+        groups = [o.param_groups[0] for o in muon_and_adam(nn.Linear(2, 2), *rates)]
+        return [{name: value for name, value in g.items() if name != "params"} for g in groups]
+
+    documented = settings(0.02, 3e-3, 0.1)
+    assert settings() == documented and documented[1]["betas"] == (0.9, 0.99)
+    assert [group["lr"] for group in settings(0.0, 0.0, 0.0)] == [0, 0]  # nothing moves
+
+
+def test_by_default_fit_trains_complex_numbers_too():
+    net = nn.ParameterList([torch.zeros(2, dtype=torch.complex128)])
+    history = fit(net, lambda net: (net[0] - 1j).abs().square().sum(), 3, progress=False)
+    assert (history.diff() < 0).all()
+
+
+def test_fit_makes_a_single_step():
+    net = Constant()
+    optimizer = sgd(net)
+    fit(net, lambda net: net().sum(), 1, optimizer, falling(optimizer, 1), progress=False)
+    assert_close(net(), torch.full((2,), -0.1))
+
+
+def test_fit_shows_the_mean_of_the_last_100_losses_every_100_steps(capsys):
+    net, values = Constant(), iter(range(250))
+    history = fit(net, lambda net: 0 * net().sum() + next(values), 250)
+    assert_close(history, torch.arange(250.0))
+    shown = capsys.readouterr().err
+    assert shown.startswith("\rtraining: ") and "250/250" in shown
+    means = [float(text.split("]")[0]) for text in shown.split("loss=")[1:]]
+    assert list(dict.fromkeys(means)) == [49.5, 149.5, 199.5]
+    fit(net, lambda net: net().sum(), 1, progress=False)
+    assert not capsys.readouterr().err
+
+
 def test_fit_stops_at_a_loss_that_is_not_finite():
     with pytest.raises(FloatingPointError, match="the loss became nan"):
         fit(Constant(), lambda net: net().sum() * math.nan, 5, progress=False)
+    net, calls = Constant(), []
+
+    def loss(net):
+        calls.append(None)
+        return net().sum() * (math.nan if len(calls) == 150 else 1)
+
+    with pytest.raises(FloatingPointError, match="nan within the 100 steps before step 200"):
+        fit(net, loss, 1000, progress=False)
+    assert len(calls) == 200
 
 
 # What is refused
@@ -465,6 +565,21 @@ BAD_VALUES = {
     r"t_min must be inside \(0, 1\), got 1.0": lambda: draw(t_min=1.0),
     r"t_min must be inside \(0, 1\), got 0": lambda: log_normal_times(VPSDE(), HALF, t_min=0),
     r"t_min must be inside \(0, 1\), got 1": lambda: log_normal_times(VPSDE(), HALF, t_min=1),
+    "spread must be positive and finite, got inf": lambda: log_normal_times(
+        VPSDE(), HALF, spread=math.inf
+    ),
+    "centre must be finite, got inf": lambda: log_normal_times(VPSDE(), HALF, math.inf),
+    r"variance must be of shape \(\), got shape \(2,\)": lambda: edm_weight(
+        VPSDE(), HALF, torch.ones(2)
+    ),
+    r"t must be in \[0, 1\], got values from 2": lambda: edm_weight(VPSDE(), 4 * HALF),
+    r"x0 must be of shape \(B, \*event\), got shape \(2,\)": lambda: draw(x0=ZEROS[:, 0]),
+    r"times\(x0, generator\) must be of shape \(2,\), got shape \(\)": lambda: draw(
+        times=lambda x0, generator: 0.5
+    ),
+    r"times\(x0, generator\) must be in \[0, 1\], got values from 2": lambda: draw(
+        times=lambda x0, generator: 4 * HALF.expand(2), t_min=1e-9
+    ),
     "x0 must be finite everywhere": lambda: draw(x0=torch.full((2, 1), math.nan)),
     "x0 must be at least one datum, got an empty batch": lambda: draw(x0=ZEROS[:0]),
     r"score\(x, t\) must be of shape \(2, 3\), got shape \(2, 1\)": lambda: draw(
@@ -498,7 +613,15 @@ BAD_VALUES = {
     "spread must be positive and finite, got 0": lambda: log_normal_times(VPSDE(), HALF, 0, 0),
     r"u must be in \[0, 1\]": lambda: log_normal_times(VPSDE(), -HALF),
     "net must be one with hidden matrices and others, got": lambda: muon_and_adam(NET),
+    "net must be one with hidden matrices and others, got 1 and 0": lambda: muon_and_adam(
+        nn.Linear(2, 2, bias=False)
+    ),
+    "rate_muon must be at least 0, got -1": lambda: muon_and_adam(nn.Linear(2, 2), -1),
+    "rate_adam must be at least 0, got -1": lambda: muon_and_adam(nn.Linear(2, 2), 0, -1),
+    "weight_decay must be at least 0, got -1": lambda: muon_and_adam(nn.Linear(2, 2), 0, 0, -1),
+    "n_steps must be at least 1, got -1": lambda: falling(SGD, -1),
     "n_steps must be at least 1, got 0": lambda: run(n_steps=0),
+    "n_steps must be at least 1, got -2": lambda: run(n_steps=-2, optimizer=SGD),
     r"ema_decay must be in \[0, 1\), got 1.0": lambda: run(ema_decay=1.0),
     "net must be a module with parameters that require": lambda: run(net=nn.Identity()),
     "net must be a module with parameters that requ": lambda: run(
