@@ -233,4 +233,6 @@ def test_the_meaning_of_a_word_is_left_to_the_style_sheet_and_other_titles_stay(
     context = {"body": link.format("title") + other}
     pages.put_glosses_aside(None, "", "", context, None)
     assert context["body"] == link.format("aria-description") + other
-    assert "content: attr(aria-description)" in (BOOK / "_static/book.css").read_text("utf-8")
+    assert "content: attr(aria-description)" in (BOOK / "_static/book.css").read_text(
+        encoding="utf-8"
+    )

@@ -60,6 +60,7 @@ def set_address(app: Sphinx, config: Config) -> None:
 def add_head(app: Sphinx, page: str, template: str, context: dict, document) -> None:
     """Give a page what search engines and shared links show: its first words and a picture."""
     first = next((p.astext() for p in document.findall(nodes.paragraph)), "") if document else ""
+    first = re.sub(r"\\(?=\w)|[{}$]", "", first.replace("\\nabla", "∇"))  # TeX, as words
     words = html.escape(shortened(first) or app.config.html_title)
     title = html.escape(re.sub("<.*?>", "", context.get("title", "")))
     up = context["pathto"]("_static/cover.png", 1)

@@ -7,7 +7,7 @@ import { resolve } from 'node:path';
 import { pathToFileURL } from 'node:url';
 import { here, launch, require } from '../tests/browser/browser.mjs';
 
-const { PDFDocument } = require('pdf-lib');
+const { PDFDocument, StandardFonts } = require('pdf-lib');
 
 const [output, ...pages] = process.argv.slice(2);
 const built = resolve(here, '../../_build/html');
@@ -24,6 +24,13 @@ for (const name of pages) {
     document.querySelectorAll('details').forEach((fold) => {
       fold.open = true;
     });
+    // links to other pages would name files of this machine
+    const own = document.querySelector('link[rel=canonical]')?.href;
+    for (const link of document.querySelectorAll('a[href]'))
+      if (link.protocol === 'file:' && link.pathname !== location.pathname) {
+        if (own) link.href = new URL(link.getAttribute('href'), own).href;
+        else link.removeAttribute('href');
+      }
     await Promise.all([...document.images].map((img) => img.decode().catch(() => {})));
   });
   const printed = await PDFDocument.load(
@@ -39,4 +46,9 @@ for (const name of pages) {
   await page.close();
 }
 await browser.close();
+const font = await book.embedFont(StandardFonts.Helvetica);
+book.getPages().forEach((sheet, i) => {
+  const number = String(i + 1);
+  sheet.drawText(number, { x: (sheet.getWidth() - font.widthOfTextAtSize(number, 9)) / 2, y: 24, size: 9, font });
+});
 writeFileSync(output, await book.save());

@@ -35,10 +35,26 @@ document.addEventListener('DOMContentLoaded', () => {
     box.append(...lines);
     list.replaceWith(box);
   });
-  const narrow = () =>
+  const narrow = () => {
+    all('span.math', (e) => {
+      // a formula within a line gets smaller where it does not fit on one, and scrolls only if that is not enough
+      const formula = e.querySelector('mjx-container');
+      if (innerWidth > 600 || !formula) return;
+      const room =
+        e.closest('p, li, td, section').clientWidth / e.querySelector('mjx-math').getBoundingClientRect().width;
+      if (room < 1) formula.style.fontSize = `${parseFloat(formula.style.fontSize) * Math.max(0.6, room - 0.01)}%`;
+      e.classList.toggle('wide', room < 0.6);
+    });
+    all('div.math mjx-container', (e) => {
+      // one of its own line gets smaller first, on a narrow screen
+      const room = e.clientWidth / e.scrollWidth;
+      if (room < 1 && innerWidth <= 600)
+        e.style.setProperty('font-size', `${88 * Math.max(0.75, room - 0.01)}%`, 'important');
+    });
     all('span.math, div.math, mjx-container, dt.sig, .bd-content pre, .pst-scrollable-table-container, figure', (e) => {
       if (e.scrollWidth > e.clientWidth + 1 && getComputedStyle(e).overflowX !== 'visible') e.tabIndex = 0;
     });
+  };
   const named = () =>
     all('th:has(mjx-container)', (e) => {
       // a formula alone is no name to everyone
@@ -51,6 +67,7 @@ document.addEventListener('DOMContentLoaded', () => {
     globalThis.MathJax?.startup?.promise?.then(() => {
       narrow();
       named();
+      addEventListener('toggle', narrow, true); // of folds, which hold formulas too
       all('figure > img', (e) => e.addEventListener('load', narrow)); // pictures come when they are reached
     }),
   );

@@ -23,6 +23,9 @@ const axe = readFileSync(require.resolve('axe-core/axe.min.js'), 'utf8');
 
 // For a chapter with its folds shut, at 1280 x 900: screens, visible words, and in screens the place of the first picture
 // and the longest stretch without one; and the megabytes of the page with its pictures.
+const STOPS = 170; // of the Tab key, in a chapter with its folds shut
+const FILM = 250e3; // bytes
+const SPINE = 130; // screens of chapters 1 to 12 together
 const LIMITS = { screens: 12, words: 2000, first: 1.5, gap: 3, megabytes: 1 };
 
 const { values, positionals } = parseArgs({
@@ -100,9 +103,9 @@ function measure() {
   return { screens: height / 900, words, first: pictures[0] ?? Infinity, gap };
 }
 
-function cut() {
-  // code and prints that a reader would have to scroll sideways
-  return [...document.querySelectorAll('article pre')]
+function cut(what) {
+  // what a reader would have to scroll sideways
+  return [...document.querySelectorAll(what)]
     .filter((el) => el.checkVisibility())
     .filter((el) => el.scrollWidth > el.clientWidth + 1)
     .map((el) => `cut at the right, ${el.scrollWidth} px in ${el.clientWidth}: ${el.textContent.trim().slice(0, 60)}`);
@@ -115,18 +118,84 @@ async function megabytes(page) {
   return [...files].reduce((sum, address) => sum + statSync(fileURLToPath(address)).size, 0) / 1e6;
 }
 
-async function formulasAmongStops(page) {
-  let formulas = 0;
+/** What the Tab key finds: formulas, things whose focus is not seen, too many stops. */
+async function tabStops(page) {
+  let [stops, formulas, unseen] = [0, 0, ''];
   for (let i = 0; i < 600; i++) {
     await page.keyboard.press('Tab');
-    const where = await page.evaluate(() => {
+    const { where, seen, name } = await page.evaluate(() => {
       const el = document.activeElement;
-      return el === document.body ? 'end' : el.closest('span.math') ? 'formula' : 'other';
+      const { outlineStyle, boxShadow } = getComputedStyle(el);
+      return {
+        where: el === document.body ? 'end' : el.closest('span.math') ? 'formula' : 'other',
+        seen: outlineStyle !== 'none' || boxShadow !== 'none',
+        name: `${el.tagName} ${el.className}`,
+      };
     });
     if (where === 'end' && i) break;
+    stops += 1;
     formulas += where === 'formula';
+    if (!seen) unseen ||= name;
   }
-  return formulas;
+  const found = [];
+  if (formulas) found.push(`the Tab key stops at ${formulas} formulas`);
+  if (unseen) found.push(`the focus is not seen on ${unseen}`);
+  if (/\/\d\d_/.test(page.url()) && stops > STOPS) found.push(`${stops} stops of the Tab key, at most ${STOPS}`);
+  return found;
+}
+
+/** What is wrong with a film: its size, its playing, or a frame that does not show the numbers it is made of. */
+async function film(root) {
+  const found = [];
+  const bytes = await root.evaluate((el) => el.outerHTML.length);
+  if (bytes > FILM) found.push(`a film of ${bytes} bytes, at most ${FILM}`);
+  await root.scrollIntoViewIfNeeded();
+  const slider = root.locator('input[type=range]').first();
+  await slider.waitFor({ timeout: 5000 });
+  await slider.evaluate((el) => {
+    el.value = 0;
+  });
+  const button = root.getByRole('button');
+  if ((await button.textContent()) === 'Play') await button.click();
+  await root.page().waitForTimeout(700);
+  if (!(+(await slider.inputValue()) > 0)) found.push('a film does not play');
+  const off = await root.evaluate((el) => {
+    const { kind, shape, series } = JSON.parse(el.dataset.player);
+    const [frames, rows, columns] = shape;
+    const canvas = el.querySelector('canvas');
+    const [slider, choice] = el.querySelectorAll('input[type=range]');
+    const numbers = Uint8Array.from(atob(series[0].frames), (c) => c.charCodeAt(0));
+    if (choice) {
+      choice.value = 0;
+      choice.dispatchEvent(new Event('input'));
+    }
+    const dark = document.documentElement.dataset.theme === 'dark';
+    let wrong = 0;
+    for (const frame of [0, frames >> 1, frames - 1]) {
+      slider.value = frame;
+      slider.dispatchEvent(new Event('input'));
+      const pixels = canvas.getContext('2d');
+      if (kind === 'points') {
+        const place = (byte) => ((byte - 128) / 127) * (canvas.width / 2);
+        const shown = (byte) => byte > 1 && byte < 255; // what lies outside is not drawn
+        for (let i = frame * rows; i < (frame + 1) * rows; i++) {
+          const [x, y] = [numbers[2 * i], numbers[2 * i + 1]];
+          const at = [canvas.width / 2 + place(x), canvas.height / 2 - place(y)].map(Math.floor);
+          wrong += shown(x) && shown(y) && pixels.getImageData(...at, 1, 1).data[3] < 200;
+        }
+      } else {
+        const side = canvas.width / columns;
+        for (let i = 0; i < rows * columns; i++) {
+          const value = numbers[frame * rows * columns + i];
+          const at = [(i % columns) + 0.5, Math.floor(i / columns) + 0.5].map((k) => Math.floor(k * side));
+          wrong += pixels.getImageData(...at, 1, 1).data[0] !== (dark ? value : 255 - value);
+        }
+      }
+    }
+    return wrong;
+  });
+  if (off) found.push(`a film shows ${off} numbers otherwise than they are`);
+  return found;
 }
 
 /** Whether a script that somebody put into the page would run. What its policy refuses is a console error. */
@@ -165,19 +234,32 @@ async function silentWord(page) {
   return word.evaluate((el) => getComputedStyle(el, '::after').content.length < 10);
 }
 
-// What people look for is found in a chapter before it is found in a list of functions or errata.
-const WORDS = ['predictor corrector', 'Euler-Maruyama', 'score', 'kernel', 'learn', 'guidance'];
+// What people look for, and where they should find it first: in the chapter about it, not in a list of functions.
+const WORDS = {
+  score: '01',
+  'score matching': '01',
+  kernel: '02',
+  'reverse SDE': '03',
+  'Euler-Maruyama': '',
+  'predictor corrector': '04',
+  'probability flow': '05',
+  guidance: '06',
+  'conditional generation': '06',
+  'handwritten digits': '09',
+  learn: '',
+};
 
 async function searches(context) {
   const found = [];
   const page = await context.newPage();
-  for (const words of WORDS) {
+  for (const [words, chapter] of Object.entries(WORDS)) {
     const url = pathToFileURL(join(built, '../search.html')).href;
     await page.goto(`${url}?q=${encodeURIComponent(words)}`, { waitUntil: 'load' });
     const first = page.locator('ul.search li a').first();
     await first.waitFor({ timeout: 10000 });
     const to = await first.getAttribute('href');
-    if (!/\/(?!12)\d\d_/.test(to)) found.push(`a search for "${words}" finds ${to} first`);
+    if (!/\/(?!12)\d\d_/.test(to) || !to.includes(`/${chapter}`))
+      found.push(`a search for "${words}" finds ${to} first`);
   }
   await page.close();
   return found;
@@ -208,43 +290,32 @@ async function look(file, colorScheme, width) {
     const { violations } = await page.evaluate(() => globalThis.axe.run({ preload: false }));
     for (const v of violations) found.push(`axe: ${v.id}, ${v.nodes.length} times, first at ${v.nodes[0].target}`);
   }
+  if (width === 400) found.push(...(await page.evaluate(cut, 'div.math, div.math > mjx-container')));
+  if (!quick && colorScheme === 'light') found.push(...(await tabStops(page)));
   if (width === 1280 && colorScheme === 'light') {
     if (file === 'intro.html') found.push(...(await searches(context)), ...(await controls(page)));
     if (await runsForeignScripts(context, page.url())) found.push('a foreign script runs');
-    if (/^\d\d_/.test(file) && !file.startsWith('12_')) {
-      // that one is a list
+    if (/^\d\d_/.test(file)) {
       // a film has another height than its still
       for (const film of await page.locator('.player').all())
         if (await film.isVisible()) {
           await film.scrollIntoViewIfNeeded();
-          await film.locator('input[type=range]').waitFor({ timeout: 5000 });
+          await film.locator('input[type=range]').first().waitFor({ timeout: 5000 });
         }
       const measured = { ...(await page.evaluate(measure)), megabytes: await megabytes(page) };
-      for (const [what, limit] of Object.entries(LIMITS))
+      screens[file] = measured.screens;
+      const limits = file.startsWith('12_') ? {} : LIMITS; // that one is a list
+      for (const [what, limit] of Object.entries(limits))
         if (measured[what] > limit) found.push(`${what}: ${measured[what].toFixed(1)}, at most ${limit}`);
     }
     if (await silentWord(page)) found.push('a word of the glossary does not say what it means');
-    const formulas = quick ? 0 : await formulasAmongStops(page);
-    if (formulas) found.push(`the Tab key stops at ${formulas} formulas`);
     const shut = () => page.locator('details.fold:not([open])').count();
     if (await shut()) {
       await page.getByRole('button', { name: 'Show everything' }).click();
       if (await shut()) found.push('the switch leaves folds shut');
     }
     // after the folds are open, as one may hold a film
-    const films = page.locator('.player');
-    for (let i = 0; !quick && i < (await films.count()); i++) {
-      await films.nth(i).scrollIntoViewIfNeeded();
-      const slider = films.nth(i).locator('input[type=range]');
-      await slider.waitFor({ timeout: 5000 });
-      await slider.evaluate((el) => {
-        el.value = 0;
-      });
-      const button = films.nth(i).getByRole('button');
-      if ((await button.textContent()) === 'Play') await button.click();
-      await page.waitForTimeout(700);
-      if (!(+(await slider.inputValue()) > 0)) found.push('a film does not play');
-    }
+    for (const root of quick ? [] : await page.locator('.player').all()) found.push(...(await film(root)));
   }
   // A print or a dropdown shows what is folded; look again with everything open.
   await page.evaluate(() => {
@@ -255,7 +326,7 @@ async function look(file, colorScheme, width) {
   });
   await page.waitForTimeout(100);
   found.push(...(await page.evaluate(inspect)).filter((f) => !found.includes(f)));
-  if (width === 1280) found.push(...(await page.evaluate(cut)));
+  if (width === 1280) found.push(...(await page.evaluate(cut, 'article pre, .pst-scrollable-table-container')));
   if (shots) {
     const name = `${basename(file, '.html')}-${colorScheme}-${width}.png`;
     await page.evaluate(() => {
@@ -270,6 +341,7 @@ async function look(file, colorScheme, width) {
   return found;
 }
 
+const screens = {};
 const themes = ['light', 'dark'];
 const ways = themes.flatMap((theme) => [1280, 400].map((width) => [theme, width]));
 const chosen = ways.filter(([theme, width]) => !quick || (theme === 'light') === (width === 1280));
@@ -286,5 +358,9 @@ async function lookAtWhatIsLeft() {
 
 await Promise.all(Array.from({ length: availableParallelism() }, lookAtWhatIsLeft));
 await browser.close();
+const spine = Object.entries(screens).filter(([file]) => !/^(00|13)/.test(file));
+const total = spine.reduce((sum, [, each]) => sum + each, 0);
+if (total > SPINE) console.log(`${total.toFixed(1)} screens of chapters, at most ${SPINE}`);
+problems += total > SPINE;
 console.log(`${pages.length} pages opened in ${chosen.length} ways, ${problems} problems`);
 process.exit(problems ? 1 : 0);
