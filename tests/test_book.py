@@ -26,8 +26,9 @@ from execute import (
     repository,
     with_setup,
 )
-from folds import shortened
+from folds import TABLE, shortened, title_of
 from jupytext.cli import jupytext
+from plain import printed
 
 import sdelib
 
@@ -124,8 +125,33 @@ def test_a_fold_says_a_whole_sentence(code_cells):
     """What a cell asserts, in the words of its claim or of its own, is not cut in its title."""
     for cell in code_cells:
         claim = cell.metadata.get("claim", {}).get("says", "")
-        title = cell.metadata.get("mystnb", {}).get("code_prompt_show", claim)
+        title = title_of(cell) or claim
         assert shortened(title) == title, "give the cell a code_prompt_show that fits"
+
+
+def test_a_check_says_what_it_holds(code_cells):
+    """No fold that verifies has only "Code and checks" or "as the text says" for a title."""
+    for cell in code_cells:
+        kinds = {kind for out in cell.outputs for kind in out.get("data", {})}
+        if "assert " not in cell.source or kinds & {"image/png", "text/html"}:
+            continue
+        lines = [line for line in printed([cell]).splitlines() if line.strip()]
+        claim = cell.metadata.get("claim", {}).get("says", "")
+        assert title_of(cell) or claim or (lines and len(lines) < TABLE), cell.source
+
+
+def test_words_in_figures_are_written_in_ink(code_cells):
+    """A palette's colour is too bright to be read on white; grey is an ink already."""
+    writers = {"text", "annotate", "set_title", "set_xlabel", "set_ylabel", "suptitle"}
+    for cell in code_cells:
+        calls = [n for n in ast.walk(ast.parse(cell.source)) if isinstance(n, ast.Call)]
+        for call in calls:
+            if getattr(call.func, "attr", "") in writers:
+                colours = [k.value for k in call.keywords if k.arg in ("color", "c")]
+                for colour in colours:
+                    inked = isinstance(colour, ast.Call) and getattr(colour.func, "id", "") == "ink"
+                    grey = isinstance(colour, ast.Name) and colour.id == "GREY"
+                    assert inked or grey, ast.unparse(call)
 
 
 def test_exercises_have_a_title_a_grade_and_a_hint(chapter):
@@ -205,6 +231,13 @@ def test_table_of_contents_lists_what_there_is():
     assert sorted(name for name in listed if name.endswith(".ipynb")) == [
         f"book/{path.name}.ipynb" for path in CHAPTERS
     ]
+    for entry in (entry for part in parts for entry in part["chapters"]):
+        if entry["file"].endswith(".ipynb"):  # the side bar gives its number
+            text = (ROOT / entry["file"]).with_suffix(".md").read_text(encoding="utf-8")
+            (heading,) = re.findall(
+                r"^# (.+)$", re.sub(r"^```.*?^```", "", text, flags=re.M | re.S), re.M
+            )
+            assert entry["title"] == f"{int(Path(entry['file']).name[:2])}. {heading}"
     pages = {
         f"book/{path.stem}"
         for path in BOOK.glob("[!_]*.md")
