@@ -159,7 +159,6 @@ def reverse_drift(score: Score, sde: SDE, x: Tensor, t: Tensor, eta: float = 1.0
 
     Anderson (1982); Song et al. (2021), Eq. 6 at :math:`\eta = 1`, Eq. 13 at 0.
     """
-    require_times(t)
     return sde.drift(x, t) - (1 + eta**2) / 2 * like(sde.g(t), x) ** 2 * score(x, t)
 
 
