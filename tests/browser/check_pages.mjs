@@ -362,5 +362,7 @@ const spine = Object.entries(screens).filter(([file]) => !/^(00|13)/.test(file))
 const total = spine.reduce((sum, [, each]) => sum + each, 0);
 if (total > SPINE) console.log(`${total.toFixed(1)} screens of chapters, at most ${SPINE}`);
 problems += total > SPINE;
-console.log(`${pages.length} pages opened in ${chosen.length} ways, ${problems} problems`);
+console.log(
+  `${pages.length} pages opened in ${chosen.length} ways, ${total.toFixed(1)} screens of chapters, ${problems} problems`,
+);
 process.exit(problems ? 1 : 0);
