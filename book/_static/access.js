@@ -35,22 +35,22 @@ document.addEventListener('DOMContentLoaded', () => {
     box.append(...lines);
     list.replaceWith(box);
   });
+  const fit = (formula, room, least) => {
+    // on a narrow screen one that is wider than its column is set smaller, as far as it can still be read
+    formula.dataset.size ??= formula.style.fontSize; // its own, whatever it was fitted to before
+    const [own, now] = [formula.dataset.size, formula.style.fontSize].map(parseFloat);
+    const share = ((room - 1) / formula.querySelector('mjx-math').getBoundingClientRect().width) * (now / own);
+    formula.style.fontSize = `${own * Math.min(1, Math.max(least, share))}%`;
+    return share >= least;
+  };
   const narrow = () => {
-    all('span.math', (e) => {
-      // a formula within a line gets smaller where it does not fit on one, and scrolls only if that is not enough
-      const formula = e.querySelector('mjx-container');
-      if (innerWidth > 600 || !formula) return;
-      const room =
-        e.closest('p, li, td, section').clientWidth / e.querySelector('mjx-math').getBoundingClientRect().width;
-      if (room < 1) formula.style.fontSize = `${parseFloat(formula.style.fontSize) * Math.max(0.6, room - 0.01)}%`;
-      e.classList.toggle('wide', room < 0.6);
-    });
-    all('div.math mjx-container', (e) => {
-      // one of its own line gets smaller first, on a narrow screen
-      const room = e.clientWidth / e.scrollWidth;
-      if (room < 1 && innerWidth <= 600)
-        e.style.setProperty('font-size', `${88 * Math.max(0.75, room - 0.01)}%`, 'important');
-    });
+    if (innerWidth <= 600) {
+      all('span.math > mjx-container', (e) => {
+        const fits = fit(e, e.closest('p, li, td, section').clientWidth, 0.6);
+        e.parentElement.classList.toggle('wide', !fits);
+      });
+      all('div.math > mjx-container', (e) => fit(e, e.parentElement.clientWidth, 0.65));
+    }
     all('span.math, div.math, mjx-container, dt.sig, .bd-content pre, .pst-scrollable-table-container, figure', (e) => {
       if (e.scrollWidth > e.clientWidth + 1 && getComputedStyle(e).overflowX !== 'visible') e.tabIndex = 0;
     });
