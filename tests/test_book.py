@@ -26,7 +26,7 @@ from execute import (
     repository,
     with_setup,
 )
-from folds import TABLE, shortened, title_of
+from folds import claim_of, said_by, shortened, title_of
 from jupytext.cli import jupytext
 from plain import printed
 
@@ -124,20 +124,17 @@ def test_figures_have_alternative_text(chapter, code_cells):
 def test_a_fold_says_a_whole_sentence(code_cells):
     """What a cell asserts, in the words of its claim or of its own, is not cut in its title."""
     for cell in code_cells:
-        claim = cell.metadata.get("claim", {}).get("says", "")
-        title = title_of(cell) or claim
+        title = title_of(cell) or claim_of(cell)["says"]
         assert shortened(title) == title, "give the cell a code_prompt_show that fits"
 
 
 def test_a_check_says_what_it_holds(code_cells):
-    """No fold that verifies has only "Code and checks" or "as the text says" for a title."""
+    """As the build of the book asks for, too."""
     for cell in code_cells:
         kinds = {kind for out in cell.outputs for kind in out.get("data", {})}
         if "assert " not in cell.source or kinds & {"image/png", "text/html"}:
             continue
-        lines = [line for line in printed([cell]).splitlines() if line.strip()]
-        claim = cell.metadata.get("claim", {}).get("says", "")
-        assert title_of(cell) or claim or (lines and len(lines) < TABLE), cell.source
+        assert said_by(cell, [line for line in printed([cell]).splitlines() if line]), cell.source
 
 
 def test_words_in_figures_are_written_in_ink(code_cells):

@@ -3,6 +3,7 @@
 from html import escape
 from types import SimpleNamespace
 
+import folds
 import pytest
 from docutils import nodes
 from folds import TITLE, Fold, fold_cell, is_preparation, shortened, title_of, visit
@@ -43,11 +44,10 @@ CASES = {  # source, outputs, metadata -> kind and title of the fold, and whethe
         {"claim": {"says": "It holds", "verdict": "contradicted"}},
         ("refuted", "Contradicted: It holds", True),
     ),
-    "a check that prints nothing": ((CHECK,), {}, ("checked", "Checked: as the text says", True)),
     "a check with a table": (
         (CHECK, text("a", "b", "c")),
-        {},
-        ("checked", "Code and checks", False),
+        {"mystnb": {"code_prompt_show": "a is below b"}},
+        ("checked", "Checked: a is below b", False),
     ),
     "a check with a figure": ((CHECK, picture()), {}, ("code", "Code of the figure", False)),
     "imports": (("import a\nimport b\nimport c\nuse_style()",), {}, ("code", "Imports", True)),
@@ -119,3 +119,12 @@ def test_a_title_takes_its_numbers_from_what_its_own_cell_printed():
     assert title_of({"metadata": {}}) == ""
     with pytest.raises(ValueError, match="must have one group and be printed once"):
         title_of(cell | {"outputs": []})
+
+
+@pytest.mark.parametrize("outputs", [(), (text("a", "b", "c"),)], ids=["nothing", "a table"])
+def test_a_check_that_does_not_say_what_holds_is_a_warning(outputs, monkeypatch):
+    warnings = []
+    monkeypatch.setattr(folds.logger, "warning", lambda *said: warnings.append(said))
+    fold_cell(cell(CHECK, *outputs), CHECK, {})
+    ((words, source),) = warnings
+    assert "needs a code_prompt_show" in words and source == CHECK

@@ -23,8 +23,10 @@ import plain
 from docutils import nodes
 from sphinx.application import Sphinx
 from sphinx.transforms.post_transforms import SphinxPostTransform
+from sphinx.util import logging
 from sphinx_proof.nodes import proof_node
 
+logger = logging.getLogger(__name__)
 LISTING_IN_VIEW = 14  # lines of the library's source
 TABLE = 3  # printed lines from which on an output is a table
 TITLE = 150  # characters of a printed line that a title takes
@@ -108,6 +110,17 @@ def title_of(cell: dict) -> str:
     return NUMBER.sub(lambda found: plain.number(found[1], plain.printed([cell])), title)
 
 
+def claim_of(cell: dict) -> dict:
+    """The claim that a cell makes, or an empty one."""
+    return cell.get("metadata", {}).get("claim", {"says": "", "verdict": "verified"})
+
+
+def said_by(cell: dict, printed: list[str]) -> str:
+    """What a check holds, by its title, its claim, or what it printed if that is no table."""
+    line = printed[0].strip() if 0 < len(printed) < TABLE else ""
+    return title_of(cell) or claim_of(cell)["says"] or line
+
+
 def fold_cell(node: nodes.container, source: str, cell: dict) -> None:
     """Fold a cell, or its source alone, by what it does."""
     code = node.children[0]
@@ -116,10 +129,9 @@ def fold_cell(node: nodes.container, source: str, cell: dict) -> None:
     has_picture = any(is_picture(n) for o in outputs for n in o.findall())
     hidden = node.attributes.pop("hide_mode", None)
     named = title_of(cell)
-    claim = cell.get("metadata", {}).get("claim", {"says": "", "verdict": "verified"})
-    says = named or claim["says"]
-    holds = bool(named) or claim["verdict"] == "verified"
-    word, kind = ("Checked", "checked") if holds else (claim["verdict"].capitalize(), "refuted")
+    verdict = claim_of(cell)["verdict"]
+    holds = bool(named) or verdict == "verified"
+    word, kind = ("Checked", "checked") if holds else (verdict.capitalize(), "refuted")
     if source.startswith("show_source("):
         names = ", ".join(f"`{name.strip()}`" for name in source[12:-1].split(","))
         lines = "\n".join(o.astext() for o in outputs).count("\n")
@@ -128,11 +140,11 @@ def fold_cell(node: nodes.container, source: str, cell: dict) -> None:
         else:
             node.remove(code)
     elif "assert " in source and not has_picture:
-        if len(printed) < TABLE:
-            says = says or (printed[0].strip() if printed else "as the text says")
-            wrap(node.children[:], kind, f"{word}: {shortened(says)}")
-        else:
-            wrap([code], kind, f"{word}: {shortened(says)}" if says else "Code and checks")
+        says = said_by(cell, printed)
+        if not says:
+            logger.warning("a check needs a code_prompt_show that says what it holds:\n%s", source)
+        folded = node.children[:] if len(printed) < TABLE else [code]
+        wrap(folded, kind, f"{word}: {shortened(says)}")
     elif has_picture:
         wrap([code], "code", named or "Code of the figure")
     elif is_preparation(source):
