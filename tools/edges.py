@@ -17,6 +17,7 @@ from collections.abc import Callable
 from datetime import date
 from pathlib import Path
 
+os.environ["OMP_NUM_THREADS"] = "1"  # a fork of a process with more threads may wait for ever
 import mpmath
 import torch
 
@@ -228,7 +229,6 @@ def peak(run: Callable[[int], object], n: int) -> int:
 
 def main() -> None:
     """Compute, and store the table."""
-    torch.set_num_threads(1)  # a fork of a process with more of them waits for ever
     parts = (of_mixtures, posterior, of_many_dimensions, halves, refused, memory)
     rows = [row for part in parts for row in part()]
     failed = [row for row in rows if not row[1] <= row[2]]

@@ -12,6 +12,8 @@ mpl.use("agg")
 
 from matplotlib import pyplot as plt
 
+from sdelib.plotting import BLUE, GREY, ORANGE
+
 ROOT = Path(__file__).resolve().parents[1]
 PICTURE = ROOT / "book" / "_static" / "learn.png"
 
@@ -23,9 +25,9 @@ def main() -> None:
     exec(re.search(r"```python\n(.*?)```", readme, re.DOTALL)[1], names)
     fig, axes = plt.subplots(1, 2, figsize=(6, 3), sharex=True, sharey=True, layout="constrained")
     panels = ("x: five thousand data", names["x"]), ("y: five thousand samples", names["y"])
-    for ax, (title, points), colour in zip(axes, panels, ("#3b82c4", "#e07b39")):
+    for ax, (title, points), colour in zip(axes, panels, (BLUE, ORANGE)):
         ax.plot(*points.cpu().T, ".", markersize=1.5, markeredgewidth=0, color=colour)
-        ax.set_title(title, fontsize=10, color="#757575")
+        ax.set_title(title, fontsize=10, color=GREY)
         ax.set_aspect("equal")
         ax.axis("off")
     fig.savefig(PICTURE, dpi=200, transparent=True)
