@@ -49,7 +49,7 @@ document.addEventListener('DOMContentLoaded', () => {
         const fits = fit(e, e.closest('p, li, td, section').clientWidth, 0.6);
         e.parentElement.classList.toggle('wide', !fits);
       });
-      all('div.math > mjx-container', (e) => fit(e, e.parentElement.clientWidth, 0.65));
+      all('div.math > mjx-container', (e) => fit(e, e.parentElement.clientWidth, 0.55));
     }
     all('span.math, div.math, mjx-container, dt.sig, .bd-content pre, .pst-scrollable-table-container, figure', (e) => {
       if (e.scrollWidth > e.clientWidth + 1 && getComputedStyle(e).overflowX !== 'visible') e.tabIndex = 0;
