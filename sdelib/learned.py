@@ -414,7 +414,6 @@ class Model(nn.Module):
             ValueError: if ``x`` or ``label`` does not fit the data learned from.
         """
         x = _tensor("x", x)
-        require_shape("x", x, "n", *self.mean.shape)
         u, d = self.standardise(x.to(self.mean)), self.mean.numel()
         generator = torch.Generator(u.device).manual_seed(0)
         trace = exact_divergence if d <= 32 else hutchinson(rademacher(u, generator))

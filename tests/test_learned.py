@@ -24,10 +24,11 @@ from sdelib.learned import (
     runs,
     smile_score,
 )
+from sdelib.likelihood import exact_divergence
 from sdelib.metrics import energy_distance
 from sdelib.mixtures import GaussianMixture
 from sdelib.networks import MLP, UNet
-from sdelib.samplers import dpm_solver_2m, walk
+from sdelib.samplers import adams, dpm_solver_2m, walk
 from sdelib.score import denoise, exact_score
 from sdelib.sde import VESDE, VPSDE, FlowSDE, SubVPSDE
 from sdelib.steps import ddim, euler_maruyama
@@ -679,6 +680,19 @@ def test_a_network_that_takes_one_dtype_gets_times_of_it():
     assert classifier_free(bare, bare, 2.0)(x, t.now).dtype == x.dtype
 
 
+@pytest.mark.parametrize(
+    "gain, error, said",
+    [
+        (lambda t: None, TypeError, "a floating-point tensor, got NoneType"),
+        (lambda t: t[:2], ValueError, r"of shape \(3,\), got shape \(2,\)"),
+    ],
+)
+def test_a_gain_that_is_no_number_for_each_time_is_refused(gain, error, said):
+    score = ResidualScore(MLP(2), VPSDE(), torch.randn(9, 2), gain=gain)
+    with pytest.raises(error, match=r"gain\(t\) must be " + said):
+        score(torch.randn(3, 2), torch.rand(3))
+
+
 def gain_of_a_reader(t):
     return 1 - t
 
@@ -707,3 +721,332 @@ def test_arrays_of_any_layout_are_learned_from(form):
     draw = partial(one.sample, 4, n_steps=2, generator=torch.Generator().manual_seed(0))
     again = draw.keywords | {"generator": torch.Generator().manual_seed(0)}
     assert torch.equal(draw(label=labels[:4]), one.sample(4, **again, label=change(labels[:4])))
+
+
+# How learn learns, and by default samples
+
+
+class Watcher(nn.Module):
+    """A network that adds nothing, and keeps what it was shown."""
+
+    def __init__(self):
+        super().__init__()
+        self.nothing, self.seen = nn.Parameter(torch.zeros(())), []
+
+    def forward(self, u, clock, label=None):
+        self.seen.append((u.detach(), clock, label))
+        return self.nothing * u
+
+
+@pytest.fixture
+def rehearse(monkeypatch):
+    """Call learn without training: the model, how fit was called, and the arguments and values of
+    dsm_error in some losses.
+    """
+
+    def rehearsed(*data, times=20, **how):
+        called, drawn = {}, []
+
+        def no_fit(net, loss, n_steps, *rest, **more):
+            called.update(n_steps=n_steps, loss=[loss(net).detach() for _ in range(times)])
+            return torch.zeros(n_steps)
+
+        def watched(*arguments):
+            error = dsm_error(*arguments)
+            drawn.append((*arguments, error.detach()))
+            return error
+
+        monkeypatch.setattr("sdelib.learned.fit", no_fit)
+        monkeypatch.setattr("sdelib.learned.dsm_error", watched)
+        return learn(*data, **how), called, drawn
+
+    return rehearsed
+
+
+def test_points_are_learned_at_the_stated_levels_from_even_draws(rehearse):
+    x, labels = correlated(3000), torch.arange(3000) % 3 % 2
+    net = Watcher()
+    model, called, drawn = rehearse(x, labels, net=net)
+    assert called["n_steps"] == 4000 and all(len(u) == 1024 for u, *_ in net.seen)
+    seen = torch.stack([12 * (clock - 0.5) for _, clock, _ in net.seen])  # log(sigma / alpha)
+    # a Sobol sequence has these moments to about 1/1024
+    assert abs(seen.mean() + 1) < 0.01 and abs(seen.std() - 1.3) < 0.01
+    finest = torch.tensor(model.t_min)
+    assert_close(model.sde.sigma(finest) / model.sde.alpha(finest), torch.tensor(0.003))
+    given = torch.stack([label for *_, label in net.seen])
+    for value, share in ((2, 0.2), (0, 0.8 * 2 / 3), (1, 0.8 / 3)):
+        # six standard errors of a share
+        error = 6 * (share * (1 - share) / given.numel()) ** 0.5
+        assert abs((given == value).double().mean() - share) < error
+    for _, _, _, _, z, _ in drawn:
+        assert z.mean(0).abs().max() < 0.01  # of independent draws the error is 0.03
+    assert torch.cat([z for *_, z, _ in drawn]).std(0).sub(1).abs().max() < 0.01
+
+
+def test_a_datum_goes_with_its_label(rehearse):
+    x, labels = torch.randn(50, 2), torch.arange(50) % 2
+    net = Watcher()
+    model, _, drawn = rehearse(x, 5 - 2 * labels, net=net, batch=32)
+    own = dict(zip(map(tuple, model.standardise(x).tolist()), (1 - labels).tolist()))
+    for (*_, label), (_, _, x0, *_) in zip(net.seen, drawn):
+        wanted = torch.tensor([own[tuple(row)] for row in x0.tolist()])
+        assert ((label == wanted) | (label == 2)).all() and (label != 2).any()
+
+
+def test_the_loss_is_1_in_each_dimension_as_long_as_nothing_is_learned(rehearse):
+    """Of data of unit variance the Gaussian's denoised datum misses by as much as it says."""
+    for x in (correlated(3000), 7 + 3 * torch.randn(500, 3, 4, 4)):
+        _, called, _ = rehearse(x, net=Watcher())
+        # 20 losses of 1024 x 2 or 64 x 48 squared normal numbers each
+        assert abs(torch.stack(called["loss"]).mean() - 1) < 6 * (2 / 20 / 2048) ** 0.5
+
+
+def test_images_are_learned_at_the_stated_levels(rehearse):
+    x, net = torch.randn(100, 1, 4, 4), Watcher()
+    model, called, drawn = rehearse(x, net=net, times=50)
+    assert called["n_steps"] == 2200 and all(len(u) == 64 for u, *_ in net.seen)
+    seen = torch.stack([12 * (clock - 0.5) for _, clock, _ in net.seen])
+    assert abs(seen.mean() + 0.3) < 0.02 and abs(seen.std() - 1.2) < 0.02
+    finest = torch.tensor(model.t_min)
+    assert_close(model.sde.sigma(finest) / model.sde.alpha(finest), torch.tensor(0.01))
+    labelled = Watcher()
+    rehearse(x, torch.arange(100) % 2, net=labelled, times=200)
+    hidden = torch.stack([label == 2 for *_, label in labelled.seen]).double()
+    assert abs(hidden.mean() - 0.3) < 6 * (0.21 / hidden.numel()) ** 0.5  # standard errors
+
+
+def test_noise_fills_the_levels_of_quantised_data(rehearse):
+    x = 10.0 * torch.randint(2, (300, 1, 4, 4))
+    model, _, drawn = rehearse(x, net=Watcher(), level_width=3.0)
+    noise = torch.cat([x0 for _, _, x0, *_ in drawn]) * model.root + model.mean
+    noise = torch.where(noise > 5, noise - 10, noise)
+    assert 1.49 < noise.max() <= 1.5 and -1.5 <= noise.min() < -1.49
+    # a mean of as many uniform numbers, and 3^2 / 12
+    assert noise.mean().abs() < 6 * (0.75 / noise.numel()) ** 0.5
+    assert abs(noise.var() - 0.75) < 0.02
+
+
+def test_small_images_are_learned_with_the_mixture_of_the_other_folds(rehearse):
+    x = torch.randn(60, 1, 4, 4)
+    model, _, drawn = rehearse(x, batch=64, n_steps=1, times=30)
+    u, folds = model.standardise(x), []
+    for score, _, x0, *_ in drawn:
+        own = x0.unique(dim=0)
+        assert len(own) == 10  # one of six parts
+        assert_close(score.func.means[0], (u.sum(0) - own.sum(0)).flatten() / 50)
+        folds.append(own.flatten()[0].item())
+    assert len(set(folds)) == 6
+
+
+def test_the_mixture_of_small_images_holds_the_noise_of_their_levels():
+    """A constant pixel has no variance but that, and 1e-4 so that there is some."""
+    x = torch.randn(50, 1, 4, 4)
+    x[..., 1, 2] = 3.0
+    for width in (0.0, 0.6):
+        model = Model(x, level_width=width)
+        wanted = (width / model.root) ** 2 / 12 + 1e-4
+        assert_close(model.inner.variances.min(), wanted, rtol=1e-9, atol=1e-12)
+
+
+@pytest.mark.parametrize("shape, per_class, small", [
+    ((1, 16, 16), 50, True),
+    ((1, 16, 18), 50, False),
+    ((1, 4, 4), 3, True),
+    ((1, 4, 4), 2, False),
+])  # fmt: skip
+def test_small_images_are_those_of_256_numbers_and_three_a_class(shape, per_class, small):
+    labels = torch.tensor([0] * per_class + [1] * 50)
+    model = Model(torch.randn(len(labels), *shape), labels)
+    assert isinstance(model.inner, MixtureResidualScore if small else StandardScore)
+    given = Model(torch.randn(len(labels), *shape), labels, net=Watcher())
+    assert isinstance(given.inner, StandardScore)
+
+
+@pytest.mark.parametrize("shape, halvings", [
+    ((4, 4), 1),
+    ((8, 16), 1),
+    ((16, 8), 1),
+    ((12, 12), 1),
+    ((16, 16), 2),
+    ((18, 18), 1),
+    ((16, 18), 1),
+    ((20, 24), 2),
+])  # fmt: skip
+def test_a_network_of_images_halves_them_once_or_twice(shape, halvings):
+    torch.manual_seed(1)
+    net = Model(torch.randn(9, 3, *shape), torch.tensor([0, 0, 0, 0, 0, 0, 0, 1, 1])).inner.net
+    torch.manual_seed(1)
+    torch.randn(9, 3, *shape)
+    wanted = UNet(3, 0, (32, 64, 96)[: halvings + 1], 2, scale=8.0)
+    assert net.state_dict().keys() == wanted.state_dict().keys()
+    for name, value in wanted.state_dict().items():
+        assert torch.equal(net.state_dict()[name], value)
+
+
+def test_a_network_of_points_is_the_documented_one_and_begins_with_zeros():
+    x = torch.randn(9, 3)
+    torch.manual_seed(1)
+    net = Model(x, torch.arange(9) % 2).inner.net
+    torch.manual_seed(1)
+    wanted = MLP(3, n_waves=64, wave_scale=1.0, n_labels=2)
+    for name, value in wanted.state_dict().items():
+        last = name.startswith(f"layers.{len(wanted.layers) - 1}.")
+        assert torch.equal(net.state_dict()[name], 0 * value if last else value)
+
+
+def test_the_standard_score_shows_its_network_states_of_unit_variance_and_the_clock(sde):
+    net, x, t = Watcher(), torch.randn(5, 2), torch.linspace(0.1, 1, 5)
+    for label in (None, torch.arange(5)):
+        StandardScore(net, sde)(x, t, label)
+        u, clock, shown = net.seen[-1]
+        assert_close(u * (sde.alpha(t) ** 2 + sde.sigma(t) ** 2).sqrt()[:, None], x)
+        assert_close(clock, 0.5 + (sde.sigma(t) / sde.alpha(t)).log() / 12)
+        assert shown is label
+
+
+def test_a_direction_without_spread_keeps_a_thousandth():
+    x = torch.randn(100, 1)
+    spread = lambda v: v.std(0, correction=0)
+    constant = Model(torch.cat([x, 2 * x.flip(0), torch.full((100, 1), 7.0)], 1)).root
+    assert_close(constant[2, 2], 2e-3 * spread(x).squeeze())  # the largest there is
+    same = Model(torch.cat([x, x], 1)).root
+    across = torch.tensor([1.0, -1.0])
+    assert_close(across @ same, 1e-3 * spread(x) * across, rtol=1e-6, atol=1e-9)
+    image = x.reshape(100, 1, 1, 1) * torch.tensor([[1.0, 2.0], [1.0, 2.0]])
+    wanted = (image - image.mean(0)).square().mean().sqrt()
+    assert_close(Model(image).root, wanted)
+
+
+def test_what_is_constant_is_told_by_rounding_not_by_units():
+    x = torch.randn(100, 1)
+    rounding = 1e6 + 1e-9 * torch.randn(100, 1)
+    for constant in (rounding, torch.cat([torch.zeros(100, 1), rounding], 1)):
+        with pytest.raises(ValueError, match="x must be varied"):
+            Model(constant)
+    root = Model(torch.cat([x, rounding], 1)).root
+    assert_close(root[1, 1], 1e-3 * root[0, 0], rtol=1e-6, atol=0)
+    small = Model(1e-9 * x).root
+    assert_close(small.squeeze(), 1e-9 * x.std(correction=0), rtol=1e-9, atol=0)
+    both = Model(torch.cat([x, 1e-9 * x.flip(0) ** 3], 1)).root
+    scale = (x**3).std(correction=0) * 1e-9
+    assert 0.5 < both[1, 1] / scale < 2
+
+
+def test_seeds_choose_all_that_is_random():
+    x = torch.randn(40, 1, 4, 4)
+    history = lambda **how: learn(x, n_steps=2, batch=4, progress=False, **how).history
+    first = history()
+    torch.rand(3)  # another state of the caller's
+    assert torch.equal(first, history(seed=0)) and not torch.equal(first, history(seed=1))
+    points = lambda seed: learn(x[:, 0, 0], n_steps=1, net=Watcher(), seed=seed, progress=False)
+    times = [points(seed).inner.net.seen[0][1] for seed in (0, 1)]
+    assert not torch.equal(*times)
+
+
+def test_the_least_noise_is_found_in_double_precision(single):
+    t = torch.tensor(Model(torch.randn(9, 2)).t_min, dtype=torch.float64)
+    ratio = VPSDE().sigma(t) / VPSDE().alpha(t)
+    assert_close(ratio, torch.tensor(0.003, dtype=torch.float64), rtol=1e-10, atol=0)
+
+
+def test_two_data_suffice_and_an_untrained_model_has_no_history():
+    model = Model(torch.tensor([[0.0], [1.0]]))
+    assert model.sample(3).isfinite().all() and len(model.history) == 0
+    one = ResidualScore(Watcher(), VPSDE(), torch.ones(1, 2))
+    assert one(torch.zeros(3, 2), torch.tensor(0.5)).shape == (3, 2)
+
+
+def test_a_stressed_label_is_classifier_free_guidance():
+    model, x, t = two_classes(), torch.randn(4, 2), torch.tensor(0.3)
+    for layer in model.inner.net.layers[-1:]:
+        alive(layer)
+    given, any_label = model.given(5)(x, t), model.given()(x, t)
+    assert not torch.allclose(given, any_label)
+    for scale in (0.0, 1.0, 2.0):
+        assert_close(model.given(5, scale)(x, t), any_label + scale * (given - any_label))
+
+
+def test_the_density_of_images_has_the_volume_of_their_unit():
+    x = 5 + 3 * torch.randn(200, 1, 2, 2)
+    model = Model(x, net=Watcher())
+    law = torch.distributions.Normal(model.mean, model.root)
+    error = model.log_prob(x[:10]) - law.log_prob(x[:10]).flatten(1).sum(1)
+    assert error.abs().max() < 2e-3  # the flow's tolerance, and the prior's variance
+    y = model.sample(2000)
+    assert abs(y.std() / 3 - 1) < 6 * (1 / 2 / 8000) ** 0.5 + 0.03  # of 2000 x 4, and of the data
+
+
+def test_densities_are_exact_up_to_32_numbers_and_the_same_at_every_call(monkeypatch):
+    asked = []
+
+    def exact(*arguments):
+        asked.append(arguments[1].shape[1])
+        return exact_divergence(*arguments)
+
+    monkeypatch.setattr("sdelib.learned.exact_divergence", exact)
+    for d in (32, 33):
+        model, x = Model(torch.randn(80, d)), torch.randn(2, d)
+        alive(model.inner.net.layers[-1])
+        found = model.log_prob(x, rtol=1e-2, atol=1e-2)
+        assert torch.equal(found, model.log_prob(x, rtol=1e-2, atol=1e-2))
+    assert set(asked) == {32}
+
+
+def test_documented_defaults_of_a_model():
+    model = Model(torch.randn(60, 2))
+    alive(model.inner.net.layers[-1])
+    draw = lambda **how: model.sample(4, generator=torch.Generator().manual_seed(0), **how)
+    wanted = draw(solver=adams(reach=math.inf), n_steps=40, scale=1.0, batch_size=100)
+    assert torch.equal(draw(), wanted) and not torch.equal(draw(solver=adams()), wanted)
+    assert torch.equal(draw(solver=adams(reach=math.inf)), wanted)
+    x = torch.randn(3, 2)
+    assert torch.equal(model.log_prob(x), model.log_prob(x, rtol=1e-4, atol=1e-4))
+    assert not torch.equal(model.log_prob(x), model.log_prob(x, rtol=1.25e-4))
+    assert not torch.equal(model.log_prob(x), model.log_prob(x, atol=1.25e-4))
+
+
+@pytest.mark.parametrize("event, most", [((2,), 2**15), ((1, 32, 64), 32), ((1, 64, 128), 16)])
+def test_a_batch_holds_65536_numbers_and_at_least_16_data(event, most, monkeypatch):
+    model, drawn = Model(torch.randn(3, *event), net=Watcher()), []
+
+    def zeros(score, sde, shape, *how):
+        drawn.append(shape[0])
+        return torch.zeros(shape)
+
+    monkeypatch.setattr("sdelib.learned.sample", zeros)
+    model.sample(2 * most + 1)
+    assert drawn == [most, most, 1]
+    drawn.clear()
+    model.sample(3, batch_size=1)
+    assert drawn == [1, 1, 1]
+
+
+def test_progress_is_shown_where_it_is_asked_for(capsys):
+    x = torch.randn(20, 2)
+    model = learn(x, n_steps=2, batch=4, progress=False)
+    model.sample(5)
+    assert capsys.readouterr().err == ""
+    model.sample(5, batch_size=2, progress=True)
+    said = capsys.readouterr().err
+    assert "sampling: 100%" in said and "5/5" in said
+    learn(x, n_steps=2, batch=4)
+    assert "2/2" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("call, message", [
+    (lambda m: Model(torch.randn(5, 2), level_width=math.inf), "level_width must be .* finite"),
+    (lambda m: Model(torch.zeros(5, 0)), "x must be at least two data of at least one number"),
+    (lambda m: m.sample(3, label=9), "label must be one of the data's"),
+    (lambda m: m.standardise(torch.randn(3, 1)), r"x must be of shape \(n, 2\)"),
+    (lambda m: m.with_mixture(torch.randn(6, 2), torch.arange(5) % 2), "index must be of shape"),
+    (lambda m: m.with_mixture(torch.randn(6, 2), torch.arange(6) % 2 - 1), "index must be from 0"),
+    (lambda m: m.with_mixture(torch.randn(6, 2), torch.tensor([0, 0, 6, 6, 0, 6])), "index must"),
+    (lambda m: m.with_mixture(torch.full((6, 2), math.nan), torch.arange(6) % 2), "u must be fin"),
+    (lambda m: m.with_mixture(torch.randn(6), torch.arange(6) % 2), "u must be of shape"),
+    (lambda m: ResidualScore(Watcher(), VPSDE(), torch.ones(3, 1))(torch.ones(5, 2), torch.ones(5)),
+     "x must be of shape"),
+    (lambda m: digits_score().mixture_score(torch.ones(64), torch.ones(())), "x must be of shape"),
+])  # fmt: skip
+def test_what_a_model_cannot_take_is_named(call, message):
+    with pytest.raises(ValueError, match=message):
+        call(two_classes())
