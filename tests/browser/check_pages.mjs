@@ -2,8 +2,9 @@
 // stumble over: a request that leaves the machine, a console error, mathematics left unrendered or in error, an image
 // that is missing or has no alternative text, a page that scrolls sideways, whatever axe finds, a formula that stops
 // the Tab key, a film that does not play, a word of the glossary without its meaning, a switch that does not open the
-// folds, a script that is not the book's and runs; and a chapter that is too long (see LIMITS), or whose code or prints
-// are cut.
+// folds, a script that is not the book's and runs; and a chapter that is too long (see LIMITS), takes other than the
+// minutes it says (a hundred words or formulas among them are one, a displayed formula or a picture half), or whose
+// code or prints are cut.
 //
 //   make test-pages                                        after `make book`; it needs npm and chromium
 //   make test-pages PAGES=--quick                          two of the four ways, without axe, the Tab key and films
@@ -100,7 +101,11 @@ function measure() {
   }
   const stops = [0, ...pictures, height / 900];
   const gap = Math.max(...stops.slice(1).map((y, i) => y - stops[i]));
-  return { screens: height / 900, words, first: pictures[0] ?? Infinity, gap };
+  const formulas = [...article.querySelectorAll('mjx-container')].filter(shown);
+  const displayed = formulas.filter((el) => el.getAttribute('display')).length;
+  const minutes = (words + formulas.length - displayed) / 100 + (displayed + pictures.length) / 2;
+  const said = Number(article.textContent.match(/(\d+) minutes\./)?.[1]);
+  return { screens: height / 900, words, first: pictures[0] ?? Infinity, gap, minutes, said };
 }
 
 function cut(what) {
@@ -307,6 +312,8 @@ async function look(file, colorScheme, width) {
         }
       const measured = { ...(await page.evaluate(measure)), megabytes: await megabytes(page) };
       screens[file] = measured.screens;
+      const { minutes, said } = measured;
+      if (!(Math.abs(minutes - said) <= 5)) found.push(`says ${said} minutes, takes ${minutes.toFixed(0)}`);
       const limits = file.startsWith('12_') ? {} : LIMITS; // that one is a list
       for (const [what, limit] of Object.entries(limits))
         if (measured[what] > limit) found.push(`${what}: ${measured[what].toFixed(1)}, at most ${limit}`);
