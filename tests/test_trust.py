@@ -24,7 +24,8 @@ def test_a_campaign_is_shown_once_it_has_been_run(name, monkeypatch, tmp_path):
 
 
 def test_repetitions_add_up_and_name_what_failed(monkeypatch, tmp_path):
-    monkeypatch.setattr(flakes, "RESULTS", tmp_path / "flakes.md")
+    monkeypatch.setattr(flakes, "RESULTS", tmp_path / "stored.md")
+    monkeypatch.setattr(flakes, "SO_FAR", tmp_path / "so_far.md")
     assert flakes.stored() == {}
     key, other = ("tests", "1", "AVX2"), ("chapters", "2", "DEFAULT")
     said = "FAILED tests/a.py::test_b[x | y] - assert 1 - 1\nERROR tests/c.py\n2 failed in 3s\n"

@@ -3,7 +3,8 @@
     python tools/flakes.py [--tests 30] [--chapters 10]     or `make flakes`
 
 Each repetition takes the next number of threads and set of the processor's instructions, and the
-tests another order. `tests/flakes.md` adds up what came out; the logs stay in `_build/flakes`.
+tests another order. `tests/flakes.md` adds up what came out, also of a run that is stopped; until
+then the table is with the logs in `_build/flakes`, as the tests hold the page of trust to theirs.
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ from tqdm import tqdm
 
 ROOT = Path(__file__).resolve().parents[1]
 LOGS = ROOT / "_build" / "flakes"
-RESULTS = ROOT / "tests" / "flakes.md"
+RESULTS, SO_FAR = ROOT / "tests" / "flakes.md", LOGS / "flakes.md"
 # what the libraries under torch call the same sets: Intel's, and oneDNN, which convolves
 BELOW = {
     "DEFAULT": ("SSE4_2", "SSE41"),
@@ -42,7 +43,8 @@ def conditions() -> list[tuple[str, str]]:
 
 def stored() -> dict[tuple[str, ...], list[str]]:
     """The other columns of the table, by the first three."""
-    text = RESULTS.read_text(encoding="utf-8") if RESULTS.is_file() else ""
+    table = SO_FAR if SO_FAR.is_file() else RESULTS
+    text = table.read_text(encoding="utf-8") if table.is_file() else ""
     rows = [line.strip("| ").split(" | ") for line in text.splitlines()[2:]]
     return {tuple(row[:3]): row[3:] for row in rows}
 
@@ -54,7 +56,7 @@ def store(key: tuple[str, ...], failures: list[str]) -> None:
     named = sorted({*before.split("; "), *failures} - {"none"}) or ["none"]
     rows[key] = [str(int(times) + 1), since, today, "; ".join(named)]
     table = [HEAD, ["---"] * len(HEAD), *([*key, *row] for key, row in sorted(rows.items()))]
-    RESULTS.write_text("".join(f"| {' | '.join(row)} |\n" for row in table), encoding="utf-8")
+    SO_FAR.write_text("".join(f"| {' | '.join(row)} |\n" for row in table), encoding="utf-8")
 
 
 def failures_in(said: str) -> list[str]:
@@ -95,10 +97,14 @@ def main() -> None:
     parser.add_argument("--chapters", type=int, default=10, help="how many times the chapters")
     given = vars(parser.parse_args())
     LOGS.mkdir(parents=True, exist_ok=True)
-    for what in tqdm([what for what, times in given.items() for _ in range(times)]):
-        number = sum(int(row[0]) for key, row in stored().items() if key[0] == what)
-        condition = conditions()[number % len(conditions())]
-        store((what, *condition), repeated(what, number, *condition))
+    try:
+        for what in tqdm([what for what, times in given.items() for _ in range(times)]):
+            number = sum(int(row[0]) for key, row in stored().items() if key[0] == what)
+            condition = conditions()[number % len(conditions())]
+            store((what, *condition), repeated(what, number, *condition))
+    finally:
+        if SO_FAR.is_file():
+            SO_FAR.replace(RESULTS)
     print(RESULTS.read_text(encoding="utf-8"))
     sys.exit(any(row[-1] != "none" for row in stored().values()))
 
