@@ -22,7 +22,8 @@ from sdelib.sde import SDE, VESDE, VPSDE, FlowSDE, like
 from sdelib.steps import ancestral, ancestral_2s, euler_maruyama
 
 PROCESSES = {"VP": VPSDE(), "VE": VESDE(), "straight": FlowSDE()}
-LOWER = (1, 5)  # hindsight: the lowest noise level, in multiples of the documented one
+# in hindsight: the lowest noise level, in multiples of the documented one
+LOWER = (1, 2, 5, 10, 20, 50)
 OURS = "sdelib"
 DOUBLE = torch.zeros((), dtype=torch.float64)
 
