@@ -15,6 +15,7 @@ with warnings.catch_warnings():
     from tqdm.auto import tqdm
 
 __all__ = [
+    "all_finite",
     "as_integers",
     "from_array",
     "require",
@@ -82,8 +83,7 @@ def require_states(name: str, x: Tensor) -> None:
 def require_finite(name: str, value: Tensor) -> None:
     """Raise unless ``value`` is a floating-point tensor without NaN or infinity."""
     require_tensor(name, value)
-    low, high = _bounds(value)
-    finite = math.isfinite(low) and math.isfinite(high)
+    finite = not values_can_be_read(value) or all_finite(value.detach())
     require(finite, name, "NaN or infinity", "finite everywhere")
 
 
@@ -140,6 +140,11 @@ def values_can_be_read(value: Tensor) -> bool:
         and not torch.compiler.is_compiling()
         and not torch._C._functorch.is_functorch_wrapped_tensor(value)  # pyright: ignore
     )
+
+
+def all_finite(value: Tensor) -> bool:
+    """Whether all numbers are; their sum says so three times as fast, if it does not overflow."""
+    return math.isfinite(value.sum().item()) or bool(value.isfinite().all())
 
 
 def _bounds(value: Tensor) -> tuple[float, float]:

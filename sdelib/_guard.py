@@ -66,6 +66,13 @@ _RULES: dict[Any, Rule] = {
 }
 
 
+_SURELY: dict[Any, tuple[type, ...]] = {
+    bool: (bool,),
+    Integral: (int,),
+    Real: (int, float),
+    Callable: (types.FunctionType, types.MethodType, partial),
+    type(None): (type(None),),
+}
 _WORDS = {
     "NoneType": "None",
     "SDE": "an SDE, for instance VPSDE()",
@@ -99,8 +106,12 @@ def _check(name: str, hint: Any, border: Callable[..., Any] | None) -> Callable[
     """A function that returns an argument, seen to by ``border(value, name)``, or refuses it."""
     rules = _rules(hint)
     optional = type(None) in [rule.kind for rule in rules]
+    # as the most frequent arguments are: to ask an abstract class takes ten times as long
+    surely = {kind for rule in rules for kind in _SURELY.get(rule.kind, ())} if not border else ()
 
     def check(value: Any) -> Any:
+        if type(value) in surely:
+            return value
         for kind, _, holds in rules:
             if isinstance(value, kind) and holds(value):
                 if border is None or (optional and value is None):
@@ -140,8 +151,14 @@ def _held(
         first = [check(value) for value, check in zip(args, ordered)]
         return first, {name: checks.get(name, untouched)(v) for name, v in kwargs.items()}
 
+    # most calls are of a method with one argument, as of an SDE's formulas
+    alone = len(checks) == len(in_order) == 2 and "self" in checks.keys() - borders.keys()
+    one = in_order[1] if alone and not made else None
+
     @wraps(function)
     def held(*args: Any, **kwargs: Any) -> Any:
+        if one and len(args) == 2:
+            return function(args[0], one(args[1]), **kwargs)
         if late:
             try:
                 return function(*args, **kwargs)
@@ -194,18 +211,16 @@ def returns_numbers(function: Any, name: str) -> Any:
     """
     if not callable(function):
         return function
-
-    call = "times(x0, generator)" if name == "times" else f"{name}(t)"
-    return partial(_number, function, call)
+    return partial(_number, function, f"{name}(t)")
 
 
-def _number(function: Any, call: str, first: Tensor, *rest: Any) -> Any:
-    out: Any = function(first, *rest)
+def _number(function: Any, call: str, t: Tensor) -> Any:
+    out: Any = function(t)
     if isinstance(out, Real):
-        return first.new_tensor(out)
+        return t.new_tensor(out)
     require_tensor(call, out)
     if out.ndim:
-        require_shape(call, out, *first.shape[:1])
+        require_shape(call, out, *t.shape[:1])
     return out
 
 
@@ -222,7 +237,9 @@ def leads_down(path: list[Any], name: str) -> list[Any]:
     return path
 
 
-def bare(function: Any, otherwise: Callable[..., Any]) -> Callable[..., Any]:
+def bare(
+    function: Any, otherwise: Callable[..., Any] = lambda function: function
+) -> Callable[..., Any]:
     """What :func:`guard` has wrapped, for a loop, or ``otherwise(function)`` if it has not.
 
     What a ``partial`` binds is looked at now.

@@ -20,6 +20,7 @@ import torch
 from torch import Tensor
 
 from ._checks import (
+    all_finite,
     require,
     require_finite,
     require_like,
@@ -386,14 +387,19 @@ def _states(
 ) -> Iterator[Tensor]:
     """:func:`reverse` where no gradient is kept already: to say so at each state takes its time."""
     require_finite("x", x)
-    if "s" in signature(solver).parameters:
-        raise TypeError(f"solver must be a solver, got a step: make it one by walk({solver!r})")
     path = sde.path(ts, x)
     # the states are looked at seldom, as that takes as long as a step
     last = len(path) - 1
     every = min(32, 1 + last // 16) if values_can_be_read(x) else len(path)
-    states, start = solver(checked(score), x, path, noise), x
-    require_type("solver(score, x, path, noise)", states, Iterator, "an iterator of states")
+    start, name = x, "solver(score, x, path, noise)"
+    try:
+        states = solver(checked(score), x, path, noise)
+        require_type(name, states, Iterator, "an iterator of states")
+    except Exception as error:
+        if "s" in signature(solver).parameters:
+            wanted = f"solver must be a solver, got a step: make it one by walk({solver!r})"
+            raise TypeError(wanted) from error
+        raise
     i = 0
     for i, x in enumerate(states, 1):
         if i > last:
@@ -402,7 +408,7 @@ def _states(
             yield x
             continue
         require_like("what solver yields", x, start)
-        if not x.isfinite().all():
+        if not all_finite(x):
             between = f"t = {path[(i - 1) // every * every].time:g} and {path[i].time:g}"
             raise FloatingPointError(
                 f"the states became NaN or infinite between {between}: is the score finite there, "
@@ -410,7 +416,7 @@ def _states(
             )
         yield x
     got = "more" if i > last else f"{i} states"
-    require(i == last, "solver(score, x, path, noise)", got, f"an iterator of {last} states")
+    require(i == last, name, got, f"an iterator of {last} states")
 
 
 @torch.no_grad()

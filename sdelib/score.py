@@ -79,6 +79,7 @@ def grad_log(log_prob: Callable[[Tensor, Tensor], Tensor]) -> Score:
     """
 
     def score(x: Tensor, t: Tensor) -> Tensor:
+        require(x.ndim > 0, "x", "shape ()", "of shape (B, *event)")
         twice = x.requires_grad and torch.is_grad_enabled()
         with torch.enable_grad():
             x = x if twice else x.detach().requires_grad_()
@@ -159,6 +160,7 @@ def reverse_drift(score: Score, sde: SDE, x: Tensor, t: Tensor, eta: float = 1.0
 
     Anderson (1982); Song et al. (2021), Eq. 6 at :math:`\eta = 1`, Eq. 13 at 0.
     """
+    require(abs(eta) < 1e100, "eta", eta, "below 1e100 in size")
     return sde.drift(x, t) - (1 + eta**2) / 2 * like(sde.g(t), x) ** 2 * score(x, t)
 
 

@@ -26,6 +26,7 @@ import torch
 from torch import Tensor
 
 from ._checks import (
+    all_finite,
     require,
     require_finite,
     require_like,
@@ -218,7 +219,7 @@ class SDE:
     def _instants(self, ts: Tensor, x: Tensor) -> list[Instant]:
         require_consistent(self)
         columns = torch.stack(self._formulas(ts.double()))
-        if not columns.isfinite().all():
+        if not all_finite(columns):
             bad = f"others at t = {ts[~columns.isfinite().all(0)][0].item():g}"
             require(False, "f, g, alpha and sigma", bad, "finite")
         now = columns[0].to(x).unbind()

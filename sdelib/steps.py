@@ -56,8 +56,8 @@ def euler_maruyama(
     Weak order 1 (Särkkä and Solin 2019, Sec. 8.2).
     """
     require_order(s, t)
-    if not math.isfinite(eta):
-        require(False, "eta", eta, "finite")
+    if not abs(eta) < 1e100:
+        require(False, "eta", eta, "below 1e100 in size")
     h = t.time - s.time
     mean = plus(plus(x, -t.f * h, x), (1 + eta**2) / 2 * t.g**2 * h, score(x, t.now))
     return plus(mean, eta * t.g * h**0.5, noise(x)) if eta else mean
@@ -191,7 +191,7 @@ def langevin(
     """
     dim = x.shape[1:].numel()
     require(dim >= 5, "x", f"states of {dim}", "of 5 entries or more; else use annealed_langevin")
-    require(0 < snr < math.inf, "snr", snr, "positive and finite")
+    require(0 < snr < 1e100, "snr", snr, "positive and below 1e100")
     require(n_steps >= 1, "n_steps", n_steps, "at least 1")
     r, _ = transition(s, t)
     for _ in range(n_steps):
@@ -221,7 +221,7 @@ def annealed_langevin(
     ``v / (1 - e / 2v)`` for ``e < 2v``; beyond, there is none.
     """
     require_order(s, t)
-    require(0 < snr < math.inf, "snr", snr, "positive and finite")
+    require(0 < snr < 1e100, "snr", snr, "positive and below 1e100")
     require(n_steps >= 1, "n_steps", n_steps, "at least 1")
     size = 2 * (snr * s.sigma) ** 2
     for _ in range(n_steps):

@@ -47,7 +47,7 @@ from ._checks import (
     require_type,
     tqdm,
 )
-from ._guard import at_least_single, guard, returns_numbers
+from ._guard import at_least_single, bare, bare_or, guard, returns_numbers
 from .score import Score, checked
 from .sde import SDE, like, randn_like
 
@@ -74,9 +74,10 @@ def dsm_error(score: Score, sde: SDE, x0: Tensor, t: Tensor, z: Tensor) -> Tenso
         ValueError: if ``t``, ``z`` or the score's value has another shape, or ``t`` other values.
         TypeError: if one of them is not a floating-point tensor.
     """
-    x_t = sde.diffuse(x0, t, z)
-    s = checked(score)(x_t, t.to(x_t))
-    return (like(sde.sigma(t), x_t) * s + z).flatten(1).square().sum(1)
+    require_like("z", z, x0)
+    alpha, sigma = like(sde.alpha(t), x0), like(sde.sigma(t), x0)
+    s = checked(score)(alpha * x0 + sigma * z, t)
+    return (sigma * s + z).flatten(1).square().sum(1)
 
 
 def ism_error(score: Score, sde: SDE, x0: Tensor, t: Tensor, z: Tensor) -> Tensor:
@@ -187,12 +188,11 @@ def expected(
     require_finite("x0", x0)
     require(len(x0) > 0, "x0", "an empty batch", "at least one datum")
     t = t_min + (1 - t_min) * times(x0, generator).to(x0)
-    require_shape("times(x0, generator)", t, len(x0))
-    require_times(t, "times(x0, generator)")
     z = randn_like(x0, generator)
     if error is ssm_error:  # its probes come from the generator too
         error = partial(ssm_error, v=randn_like(x0, generator).sign())
-    errors = error(score, sde, x0, t, z)
+    t = at_least_single(t, "t")
+    errors = bare(error)(score, sde, x0, t, z)
     require_like("error(score, sde, x0, t, z)", errors, t)
     if weight is not None:  # the errors carry the weight sigma^2 already
         errors = weight(t).to(t) / sde.sigma(t) ** 2 * errors
@@ -270,7 +270,6 @@ def edm_weight(sde: SDE, t: Tensor, variance: float | Tensor = 1.0) -> Tensor:
         t: Times inside [0, 1], shape ``()`` or ``(B,)``.
         variance: The variance :math:`v` of the data.
     """
-    require_times(t)
     if isinstance(variance, Tensor) and variance.ndim:
         require_like("variance", variance, t)
     return variance + (sde.sigma(t) / sde.alpha(t)) ** 2
@@ -650,6 +649,25 @@ def _replace(path: Path, data: bytes) -> None:
         beside.unlink(missing_ok=True)
 
 
+def _one_a_datum(times: Times, name: str) -> Times:
+    """A border: the function, refusing values that are not in [0, 1], one for each datum."""
+    if not callable(times):
+        return times
+
+    def looked_at(x0: Tensor, generator: torch.Generator | None = None) -> Tensor:
+        u = times(x0, generator)
+        require_times(u, "times(x0, generator)")
+        require_shape("times(x0, generator)", u, len(x0))
+        return u
+
+    return looked_at
+
+
+def _within_0_and_1(t: Tensor, name: str) -> Tensor:
+    require_times(t, name)
+    return at_least_single(t, name)  # on the way to a coefficient, half precision may overflow
+
+
 def _batch(x: Tensor, name: str) -> Tensor:
     require_states(name, x)
     return x
@@ -658,8 +676,9 @@ def _batch(x: Tensor, name: str) -> Tensor:
 guard(
     __name__,
     x0=_batch,
+    t=_within_0_and_1,
     u=at_least_single,
-    times=returns_numbers,
+    times=bare_or(_one_a_datum),
     weight=returns_numbers,
     # looked at where they are used, more closely than by type
     **dict.fromkeys(("optimizer", "schedule", "optimizers", "sources", "path", "settings")),

@@ -3,6 +3,7 @@
 import itertools
 import math
 import pickle
+import re
 from functools import partial
 
 import numpy as np
@@ -1054,7 +1055,7 @@ def test_bad_values_are_named(call, error, message):
 
 @pytest.mark.parametrize("step", [langevin, annealed_langevin])
 @pytest.mark.parametrize(
-    "name, allowed", [("snr", "positive and finite"), ("n_steps", "at least 1")]
+    "name, allowed", [("snr", "positive and below 1e100"), ("n_steps", "at least 1")]
 )
 def test_a_corrector_takes_positive_steps_one_or_more(step, name, allowed):
     with pytest.raises(ValueError, match=f"{name} must be {allowed}, got 0"):
@@ -1152,19 +1153,21 @@ def test_grids_of_equal_roots_are_right_for_every_root(rho):
         assert_close(ts, log_snr(SDE, 6), rtol=1e-6, atol=0)
 
 
-@pytest.mark.parametrize("value", [math.nan, math.inf])
-def test_numbers_of_steps_that_are_not_finite_are_named(value):
+@pytest.mark.parametrize("value", [math.nan, math.inf, 1e200])
+def test_numbers_of_steps_without_a_finite_square_are_named(value):
     x, t, s = torch.ones(2, 5), SDE.at(0.5), SDE.at(0.4)
     score = lambda x, t: -x
-    for step, name in (
-        (euler_maruyama, "eta"),
-        (ancestral_2s, "scale"),
-        (langevin, "snr"),
-        (annealed_langevin, "snr"),
-    ):
-        with pytest.raises(ValueError, match=f"{name} must be .*finite, got {value}"):
+    for step, name in ((euler_maruyama, "eta"), (langevin, "snr"), (annealed_langevin, "snr")):
+        named = re.escape(f"got {value}")
+        with pytest.raises(ValueError, match=f"{name} must be .*below 1e100.*, {named}"):
             step(score, x, t, s, **{name: value})
-    with pytest.raises(ValueError, match=f"scale must be positive and finite, got {value}"):
+    with pytest.raises(ValueError, match=f"eta must be below 1e100 in size, {named}"):
+        reverse_drift(score, SDE, x, torch.tensor(0.5), eta=value)
+    if math.isfinite(value):
+        return  # the scale is not squared
+    with pytest.raises(ValueError, match=f"scale must be positive and finite, {named}"):
+        ancestral_2s(score, x, t, s, scale=value)
+    with pytest.raises(ValueError, match=f"scale must be positive and finite, {named}"):
         adams(scale=value)
 
 

@@ -337,3 +337,8 @@ def test_a_score_is_given_times_of_the_states_precision():
         for times in (torch.float32, torch.float64):
             score(torch.ones(2, 1, dtype=dtype), torch.tensor(0.5, dtype=times))
     assert given == [torch.float32] * 2 + [torch.float64] * 2
+
+
+def test_a_single_number_is_no_state_of_a_density():
+    with pytest.raises(ValueError, match=r"x must be of shape \(B, \*event\), got shape \(\)"):
+        grad_log(lambda x, t: -(x**2))(torch.tensor(1.0), torch.tensor(0.5))

@@ -575,7 +575,7 @@ BAD_VALUES = {
     r"t must be in \[0, 1\], got values from 2": lambda: edm_weight(VPSDE(), 4 * HALF),
     r"x0 must be of shape \(B, \*event\), got shape \(2,\)": lambda: draw(x0=ZEROS[:, 0]),
     r"times\(x0, generator\) must be of shape \(2,\), got shape \(\)": lambda: draw(
-        times=lambda x0, generator: 0.5
+        times=lambda x0, generator: HALF
     ),
     r"times\(x0, generator\) must be in \[0, 1\], got values from 2": lambda: draw(
         times=lambda x0, generator: 4 * HALF.expand(2), t_min=1e-9
