@@ -186,6 +186,16 @@ def adaptive(peer: str, sampler: str, here: Cell) -> tuple[float, int]:
     return here.measure(ADAPTIVE[peer][sampler])
 
 
+def last_step(budget=50) -> list[dict]:
+    """What the last step, from ``t_min`` to 0, costs where the data are as thin as its noise."""
+    here, rows = cell("face", "VP"), []
+    for t_min in (T_MIN, T_MIN / 10):
+        error = here.error(here.walk(here.pilot, budget - 1, here.pilot.grid, t_min))
+        noise = here.sde.sigma(DOUBLE + t_min).item()
+        rows.append({"budget": budget, "t_min": t_min, "noise": noise, "error": error})
+    return rows
+
+
 # What the corrector gives, and what the clock
 
 

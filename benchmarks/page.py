@@ -74,8 +74,8 @@ def errors_lost(results):
             row, mine = rival(rows, kind), ours(rows)["error"]
             if row["error"] < mine:
                 yield f"{target}, {process}, {budget} calls: {row['peer']} " + (
-                    f"({row['sampler']}){how} has the smaller error: {row['error']:.2g}, against "
-                    f"{mine:.2g} here."
+                    f"({row['sampler']}){how} has the smaller error: {row['error']:.3g}, against "
+                    f"{mine:.3g} here."
                 )
                 break  # in hindsight it is ahead as well
     plain = [
@@ -237,6 +237,19 @@ def scores_table(rows: list[dict]) -> str:
     )
 
 
+def last_step(rows: list[dict]) -> str:
+    """Why more calls help little on the face under VP."""
+    if not rows:
+        return ""
+    late, early = rows
+    return (
+        f"On the face under VP the last step limits what {late['budget']} calls reach: at "
+        f"$t = {late['t_min']:g}$ there is still noise of {late['noise']:.3f}, about as much as "
+        f"the line is wide. From $t = {early['t_min']:g}$ on, at noise of {early['noise']:.4f}, "
+        f"the error is {early['error']:.1e} in place of {late['error']:.1e}."
+    )
+
+
 def page(results: dict) -> str:
     """The template with its places filled."""
     overhead = [
@@ -255,6 +268,7 @@ def page(results: dict) -> str:
         "hindsight": standing(results["errors"], "hindsight"),
         "targets": "; ".join(dict.fromkeys(row["target"] for row in results["errors"])),
         "tried": sum(row["settings"] for row in hindsight),
+        "last_step": last_step(results.get("last step", [])),
         "losses": "\n".join(f"- {said}" for said in losses(results)) or "Nowhere in this run.",
         "ratios": ratios_table(results["errors"]),
         "errors_documented": errors_table(results["errors"], "documented"),

@@ -47,6 +47,7 @@ def errors_of(quick: bool) -> dict:
     return {
         "errors": lambda: errors.deterministic(budgets, **some),
         "ablation": lambda: errors.ablation((10,) if quick else (10, 20, 30), **some),
+        **({} if quick else {"last step": errors.last_step}),
         "noisy errors": lambda: errors.noisy((20,) if quick else (20, 50), n_samples),
         "floors": lambda: errors.floors(n_samples),
     }
