@@ -65,7 +65,7 @@ trust: $(INSTALLED) ## write the figures of the page on trust from what is store
 seeds: $(INSTALLED) ## repeat the experiments, or CHAPTER=08_smile, over seeds (half an hour)
 	$(BIN)/python tools/seeds.py $(CHAPTER)
 
-learn-table: $(INSTALLED) ## measure what learn reaches on small sets, and store the table (half an hour)
+learn-table: $(INSTALLED) ## measure what learn reaches on small sets, and store the table (an hour)
 	$(BIN)/python tools/measure_learn.py > tools/learn.md
 
 picture: $(INSTALLED) ## run the README's example and draw its picture
