@@ -10,7 +10,7 @@ import sys
 import types
 import typing
 from collections.abc import Callable, Mapping, Sequence
-from functools import partial, wraps
+from functools import partial, update_wrapper, wraps
 from numbers import Integral, Real
 from operator import ge
 from types import MappingProxyType
@@ -167,14 +167,34 @@ def _held(
                 raise
         args, kwargs = seen(args, kwargs)  # pyright: ignore[reportAssignmentType]
         out = function(*args, **kwargs)
-        if made and isinstance(made[0], list) and inspect.isfunction(out):
-            return _held(out, dict(zip(inspect.signature(out).parameters, made[0])))
+        if made and isinstance(out, types.FunctionType | Made):
+            out = vars(out)["__wrapped__"] if isinstance(out, Made) else out
+            kinds = made[0] if isinstance(made[0], list) else ()
+            return Made(out, kinds, partial(held, *args, **kwargs))
         return out
 
     vars(held)["seen"] = seen
     vars(function)["is_within"] = True
     function.__qualname__ += ".__wrapped__"  # where pickle finds it
     return held
+
+
+class Made:
+    """A function that a public one has returned: held to its annotations as well, and pickled as
+    the call that made it.
+    """
+
+    def __init__(self, function: Callable[..., Any], kinds: Sequence[Any], call: partial):
+        names = inspect.signature(function).parameters
+        self.held, self.call = _held(function, dict(zip(names, kinds))), call
+        self.seen = vars(self.held)["seen"]
+        update_wrapper(self, function)
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        return self.held(*args, **kwargs)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return self.call, ()
 
 
 def guard(

@@ -1,5 +1,10 @@
 """Exact scores against automatic differentiation; Tweedie's formula against Bayes' rule."""
 
+import copy
+import inspect
+import pickle
+import typing
+from collections.abc import Callable
 from functools import partial
 
 import pytest
@@ -7,8 +12,10 @@ import torch
 from torch.func import grad, jacfwd
 from torch.testing import assert_close
 
-from sdelib.guidance import add, inpaint
-from sdelib.learned import MixtureResidualScore, ResidualScore, StandardScore
+from sdelib import data, guidance, laws, learned, likelihood, metrics, samplers, score, training
+from sdelib.guidance import add, classifier_free, inpaint, tweedie_likelihood
+from sdelib.learned import MixtureResidualScore, Model, ResidualScore, StandardScore
+from sdelib.likelihood import hutchinson
 from sdelib.mixtures import GaussianMixture
 from sdelib.networks import MLP
 from sdelib.score import (
@@ -342,3 +349,53 @@ def test_a_score_is_given_times_of_the_states_precision():
 def test_a_single_number_is_no_state_of_a_density():
     with pytest.raises(ValueError, match=r"x must be of shape \(B, \*event\), got shape \(\)"):
         grad_log(lambda x, t: -(x**2))(torch.tensor(1.0), torch.tensor(0.5))
+
+
+# A function that a function has returned is pickled as the call that made it
+
+
+def bump(x, t):
+    return -(x**4).sum(1)
+
+
+NORMAL = GaussianMixture(torch.ones(1), torch.tensor([[1.0, -1.0]]), torch.tensor([[2.0, 0.5]]))
+MADE = {
+    "exact_score": lambda: exact_score(VPSDE(), NORMAL),
+    "translate": lambda: translate(exact_score(VPSDE(), NORMAL), VPSDE(), SubVPSDE()),
+    "grad_log": lambda: grad_log(bump),
+    "checked": lambda: checked(exact_score(VPSDE(), NORMAL)),
+    "add": lambda: add(grad_log(bump), exact_score(VPSDE(), NORMAL), scale=2.0),
+    "classifier_free": lambda: classifier_free(
+        grad_log(bump), exact_score(VPSDE(), NORMAL), torch.tensor([0.0, 1.0, 3.0])
+    ),
+    "inpaint": lambda: inpaint(
+        exact_score(VPSDE(), NORMAL), VPSDE(), torch.ones(2), torch.tensor([True, False])
+    ),
+    "tweedie_likelihood": lambda: tweedie_likelihood(
+        exact_score(VPSDE(), NORMAL), VPSDE(), torch.ones(1, 2), torch.ones(1), 0.1, torch.eye(2)
+    ),
+    "hutchinson": lambda: hutchinson(torch.tensor([[1.0, 2.0], [3.0, 4.0], [5.0, 6.0]])),
+    "given": lambda: Model(torch.randn(9, 2), torch.arange(9) % 2).given(1, scale=2.0),
+}
+
+
+@pytest.mark.parametrize("name", MADE)
+def test_functions_made_by_functions_travel_by_pickle_and_copy(name):
+    made, x, t = MADE[name](), torch.randn(3, 2), torch.tensor(0.4)
+    arguments = (torch.sin, x) if name == "hutchinson" else (x, t)
+    wanted = made(*arguments)
+    for twin in (pickle.loads(pickle.dumps(made)), copy.deepcopy(made)):
+        assert_close(twin(*arguments), wanted, rtol=0, atol=0)
+
+
+def test_no_function_that_makes_functions_is_left_out():
+    found = set()
+    for module in (data, guidance, laws, learned, likelihood, metrics, samplers, score, training):
+        for owner in (module, *filter(inspect.isclass, vars(module).values())):
+            for name, item in vars(owner).items():
+                of_here = getattr(item, "__module__", "") == module.__name__
+                if inspect.isfunction(item) and of_here and not name.startswith("_"):
+                    returned = typing.get_type_hints(item).get("return")
+                    if typing.get_origin(returned) is Callable:
+                        found.add(name)
+    assert found - {"own_noise"} == set(MADE)  # that one hands on what it is given
