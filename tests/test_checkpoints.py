@@ -776,8 +776,19 @@ def killed(action, after_lines=None, after_bytes=None):
         os._exit(1)
 
 
+@pytest.fixture
+def one_thread():
+    """A fork of a process with more may wait for ever, for the threads that it has not got."""
+    n = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(n)
+
+
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="this system cannot fork")
-def test_a_run_killed_twenty_times_loses_no_step_on_disk_and_ends_byte_for_byte_alike(path):
+def test_a_run_killed_twenty_times_loses_no_step_on_disk_and_ends_byte_for_byte_alike(
+    path, one_thread
+):
     # Ten times at a line, and each time again in the midst of the next writing
     draws, how, whole = random.Random(0), {"every": 1, "n_steps": 40}, path.with_name("whole")
     run(whole, **how)

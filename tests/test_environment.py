@@ -241,6 +241,16 @@ def test_text_is_read_and_written_alike_on_every_system(path):
     assert not careless, f"state encoding='utf-8' in {path.name}, lines {careless}"
 
 
+@pytest.mark.parametrize("path", PYTHON_FILES, ids=lambda path: str(path.relative_to(ROOT)))
+def test_who_forks_has_one_thread(path):
+    """A fork has none of torch's other threads, and may wait for them for ever."""
+    tree = ast.parse(path.read_text(encoding="utf-8"))
+    lines = [ast.unparse(node) for node in ast.walk(tree) if isinstance(node, ast.stmt)]
+    alone = ("os.environ['OMP_NUM_THREADS'] = '1'", "torch.set_num_threads(1)")
+    forks = any(re.search(r"\bos\.fork\(\)", line) for line in lines)
+    assert not forks or any(line in alone for line in lines)
+
+
 MODULES = re.findall(r"``(\w+)``", sdelib.__doc__ or "")
 """The library's modules, in the order in which data flow through them."""
 

@@ -13,6 +13,7 @@ import argparse
 import itertools
 import os
 import re
+import signal
 import subprocess
 import sys
 from datetime import date
@@ -30,6 +31,7 @@ BELOW = {
     "AVX2": ("AVX2", "AVX2"),
     "AVX512": ("AVX512", "AVX512_CORE"),
 }
+LONGEST = 3600  # seconds for one repetition
 HEAD = ["repeated", "threads", "instructions", "times", "since", "last", "failures"]
 
 
@@ -76,18 +78,24 @@ def repeated(what: str, number: int, threads: str, instructions: str) -> list[st
         "ONEDNN_MAX_CPU_ISA": onednn,
     }
     tests = ["tests", "-p", "randomly", f"--randomly-seed={number}"]
-    done = subprocess.run(
+    run = subprocess.Popen(
         [*command, *(tests if what == "tests" else ["book", "--nbval"])],
         cwd=ROOT,
         env=os.environ | {name: value for name, value in chosen.items() if value},
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         encoding="utf-8",
+        start_new_session=True,  # its workers end with it
     )
-    (LOGS / f"{what}-{number}.log").write_text(done.stdout, encoding="utf-8")
-    if done.returncode not in (0, 1):  # 1: all were run, and some failed
-        sys.exit(f"{done.stdout}\nThe repetition did not come to its end.")
-    return failures_in(done.stdout)
+    try:
+        said, _ = run.communicate(timeout=LONGEST)
+    except subprocess.TimeoutExpired:
+        os.killpg(run.pid, signal.SIGKILL)
+        said = f"{run.communicate()[0]}\nERROR no end within {LONGEST} seconds\n"
+    (LOGS / f"{what}-{number}.log").write_text(said, encoding="utf-8")
+    if run.returncode not in (0, 1, -signal.SIGKILL):  # 1: all were run, and some failed
+        sys.exit(f"{said}\nThe repetition did not come to its end.")
+    return failures_in(said)
 
 
 def main() -> None:
