@@ -69,7 +69,8 @@ def failures_in(said: str) -> list[str]:
 
 def repeated(what: str, number: int, threads: str, instructions: str) -> list[str]:
     """The failures of one repetition."""
-    command = [sys.executable, "-m", "pytest", "-q", "-n", "logical", "-p", "no:cacheprovider"]
+    workers = max(1, (os.cpu_count() or 1) // int(threads))
+    command = [sys.executable, "-m", "pytest", "-q", f"-n{workers}", "-p", "no:cacheprovider"]
     mkl, onednn = BELOW.get(instructions, ("", ""))
     chosen = {
         "OMP_NUM_THREADS": threads,
