@@ -346,7 +346,9 @@ def test_a_score_is_given_times_of_the_states_precision():
     assert given == [torch.float32] * 2 + [torch.float64] * 2
 
 
-def test_a_single_number_is_no_state_of_a_density():
+def test_states_of_a_density_may_be_single_numbers_but_are_several():
+    x = torch.randn(3)
+    assert_close(grad_log(lambda x, t: -(x**2) / 2)(x, torch.tensor(0.5)), -x)
     with pytest.raises(ValueError, match=r"x must be of shape \(B, \*event\), got shape \(\)"):
         grad_log(lambda x, t: -(x**2))(torch.tensor(1.0), torch.tensor(0.5))
 
