@@ -351,8 +351,10 @@ def test_two_samples_of_images_as_of_points(metric, dtype, device):
     x, y = (normal(30, 1, 8, 8, seed=i, dtype=dtype, device=device) + i / 4 for i in (0, 1))
     value = metric(x, y)
     assert isinstance(value, float)
-    assert math.isclose(metric(x.flatten(1), y.flatten(1)), value, rel_tol=1e-9)
-    assert math.isclose(metric(x.flip(0), y.flip(0)), value, rel_tol=1e-9)
+    # 35 of 64 directions have no variance: Frechet takes roots of what rounding leaves there, 1e-16
+    rounding = 1e-7 if metric is TWO_SAMPLES["frechet"] else 1e-9
+    assert math.isclose(metric(x.flatten(1), y.flatten(1)), value, rel_tol=rounding)
+    assert math.isclose(metric(x.flip(0), y.flip(0)), value, rel_tol=rounding)
     assert math.isclose(metric(x + 1, y + 1), value, rel_tol=1e-4)
 
 
