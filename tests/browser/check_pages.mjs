@@ -57,15 +57,27 @@ function inspect() {
     if (!img.alt || /[\\/]|\.(png|svg|jpe?g)$/.test(img.alt))
       found.push(`image without alternative text: ${img.getAttribute('src')}`);
   }
-  for (const img of article.querySelectorAll('.cell_output figure > img')) {
-    // 9 points, the smallest of the labels, are 25 pixels of the file
-    const label = (25 * img.getBoundingClientRect().width) / img.naturalWidth;
+  for (const img of article.querySelectorAll('.cell_output figure > img, figure > img[src$=".svg"]')) {
+    // 9 points, the smallest of the labels, are 25 pixels of the file, or 12 of a drawing
+    const size = img.src.endsWith('.svg') ? 12 : 25;
+    const label = (size * img.getBoundingClientRect().width) / img.naturalWidth;
     if (img.checkVisibility() && label < 8.9) found.push(`labels of ${label.toFixed(1)} px: ${img.alt.slice(0, 40)}`);
   }
   for (const el of article.querySelectorAll('.schematic text, .schematic tspan')) {
     const { width } = el.ownerSVGElement.getBoundingClientRect();
     const size = (parseFloat(getComputedStyle(el).fontSize) * width) / el.ownerSVGElement.viewBox.baseVal.width;
     if (el.checkVisibility() && size < 8.9) found.push(`drawn words of ${size.toFixed(1)} px: ${text(el)}`);
+  }
+  for (const head of article.querySelectorAll('th')) {
+    const texts = document.createTreeWalker(head, NodeFilter.SHOW_TEXT);
+    while (texts.nextNode())
+      for (const { index, 0: word } of texts.currentNode.data.matchAll(/\w+/g)) {
+        const range = document.createRange();
+        range.setStart(texts.currentNode, index);
+        range.setEnd(texts.currentNode, index + word.length);
+        const lines = new Set([...range.getClientRects()].map((box) => box.top));
+        if (lines.size > 1) found.push(`a word broken: ${word}`);
+      }
   }
   for (const el of article.querySelectorAll('.system-message, .problematic'))
     found.push(`problem in the page: ${text(el)}`);
