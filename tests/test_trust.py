@@ -1,5 +1,7 @@
 """The page on trust shows what is stored, and nothing that is not."""
 
+import os
+
 import flakes
 import pytest
 import trust
@@ -38,3 +40,10 @@ def test_repetitions_add_up_and_name_what_failed(monkeypatch, tmp_path):
     assert list(rows) == [other, key]
     assert rows[key][0] == "4" and rows[key][-1] == "; ".join(failures)
     assert rows[other][0] == "1" and rows[other][-1] == "none"
+
+
+@pytest.mark.skipif(not hasattr(os, "killpg"), reason="this system has no groups of processes")
+def test_a_repetition_without_end_is_a_failure(monkeypatch, tmp_path):
+    monkeypatch.setattr(flakes, "LOGS", tmp_path)
+    monkeypatch.setattr(flakes, "LONGEST", 0.01)
+    assert flakes.repeated("tests", 0, "1", "DEFAULT") == ["no end within 0.01 seconds"]

@@ -88,13 +88,15 @@ def repeated(what: str, number: int, threads: str, instructions: str) -> list[st
         encoding="utf-8",
         start_new_session=True,  # its workers end with it
     )
+    log = LOGS / f"{what}-{number}.log"
     try:
         said, _ = run.communicate(timeout=LONGEST)
     except subprocess.TimeoutExpired:
         os.killpg(run.pid, signal.SIGKILL)
-        said = f"{run.communicate()[0]}\nERROR no end within {LONGEST} seconds\n"
-    (LOGS / f"{what}-{number}.log").write_text(said, encoding="utf-8")
-    if run.returncode not in (0, 1, -signal.SIGKILL):  # 1: all were run, and some failed
+        log.write_text(run.communicate()[0], encoding="utf-8")
+        return [f"no end within {LONGEST} seconds"]
+    log.write_text(said, encoding="utf-8")
+    if run.returncode not in (0, 1):  # 1: all were run, and some failed
         sys.exit(f"{said}\nThe repetition did not come to its end.")
     return failures_in(said)
 
