@@ -630,3 +630,8 @@ def test_sigma_may_be_the_root_of_one_minus_alpha_squared(kept):
         for process in (sde, kept)
     )
     assert_close(one, other, rtol=1e-4, atol=1e-4)
+
+
+def test_numbers_whose_sum_overflows_are_finite():
+    x0 = torch.full((2, 1), 3e38, dtype=torch.float32)
+    assert VPSDE().perturb(x0, torch.tensor(0.5))[0].isfinite().all()

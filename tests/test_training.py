@@ -16,7 +16,7 @@ from torch.testing import assert_close
 from sdelib.data import deck_mixture
 from sdelib.networks import UNet
 from sdelib.score import exact_score, reverse_drift
-from sdelib.sde import VPSDE, like, randn_like
+from sdelib.sde import VESDE, VPSDE, like, randn_like
 from sdelib.training import (
     dsm_error,
     edm_weight,
@@ -664,3 +664,11 @@ def test_bad_arguments_are_named(message):
     call = (BAD_VALUES | BAD_TYPES)[message]
     with pytest.raises(ValueError if message in BAD_VALUES else TypeError, match=message):
         call()
+
+
+def test_half_precision_has_its_coefficients_in_single():
+    sde, nothing = VESDE(0.01, 1e4), lambda x, t: 0 * x  # sigma is on the way from 1e6
+    x0, z, end = torch.zeros(4, 1).half(), torch.randn(4, 1).half(), torch.ones(4).half()
+    assert torch.equal(dsm_error(nothing, sde, x0, end, z), z[:, 0] ** 2)
+    for times in (independent, lambda x0, generator: end):
+        assert expected(dsm_error, nothing, sde, x0, times=times).isfinite()
