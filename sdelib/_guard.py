@@ -5,7 +5,6 @@ perhaps in a better form, or refuses it by its name.
 """
 
 import inspect
-import itertools
 import sys
 import types
 import typing
@@ -102,8 +101,14 @@ def _rules(hint: Any) -> list[Rule]:
     return [Rule(kind, _WORDS.get(kind.__name__, f"a {kind.__name__}"))]
 
 
+def _as_it_is(value: Any) -> Any:
+    return value
+
+
 def _check(name: str, hint: Any, border: Callable[..., Any] | None) -> Callable[[Any], Any]:
     """A function that returns an argument, seen to by ``border(value, name)``, or refuses it."""
+    if hint is Any and border is None:
+        return _as_it_is
     rules = _rules(hint)
     optional = type(None) in [rule.kind for rule in rules]
     # as the most frequent arguments are: to ask an abstract class takes ten times as long
@@ -135,7 +140,7 @@ def _held(
     """The function, which refuses arguments that are not as annotated, as does one it returns."""
     checks: dict[str, Callable[[Any], Any]] = {}
     in_order: list[Callable[[Any], Any]] = []
-    untouched = beyond = lambda value: value  # arguments that the function does not take
+    beyond = _as_it_is  # arguments that the function does not take
     for name, parameter in inspect.signature(function).parameters.items():
         border = borders.get(name, False)
         hint = Any if border is None else hints.get(name, Any)
@@ -147,18 +152,12 @@ def _held(
     made = typing.get_args(hints.get("return"))[:1]  # of Callable[[...], ...], the first dots
 
     def seen(args: Sequence[Any], kwargs: dict[str, Any]) -> tuple[list[Any], dict[str, Any]]:
-        ordered = itertools.chain(in_order, itertools.repeat(beyond))
-        first = [check(value) for value, check in zip(args, ordered)]
-        return first, {name: checks.get(name, untouched)(v) for name, v in kwargs.items()}
-
-    # most calls are of a method with one argument, as of an SDE's formulas
-    alone = len(checks) == len(in_order) == 2 and "self" in checks.keys() - borders.keys()
-    one = in_order[1] if alone and not made else None
+        first = [check(value) for check, value in zip(in_order, args)]
+        first += map(beyond, args[len(in_order) :])
+        return first, kwargs and {k: checks.get(k, _as_it_is)(v) for k, v in kwargs.items()}
 
     @wraps(function)
     def held(*args: Any, **kwargs: Any) -> Any:
-        if one and len(args) == 2:
-            return function(args[0], one(args[1]), **kwargs)
         if late:
             try:
                 return function(*args, **kwargs)
@@ -257,9 +256,7 @@ def leads_down(path: list[Any], name: str) -> list[Any]:
     return path
 
 
-def bare(
-    function: Any, otherwise: Callable[..., Any] = lambda function: function
-) -> Callable[..., Any]:
+def bare(function: Any, otherwise: Callable[..., Any] = _as_it_is) -> Callable[..., Any]:
     """What :func:`guard` has wrapped, for a loop, or ``otherwise(function)`` if it has not.
 
     What a ``partial`` binds is looked at now.
